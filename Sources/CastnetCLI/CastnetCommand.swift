@@ -1,0 +1,4 @@
+@main
+struct CastnetCommand {
+    static func main() {}
+}

@@ -1,0 +1,50 @@
+/// A point on the monotonic clock, in nanoseconds since an arbitrary start.
+///
+/// Machines never read a clock: a driver reads it once per wake-up and passes the value down as `now:`.
+public struct Instant: Hashable, Comparable, Sendable {
+    /// Nanoseconds since the clock's arbitrary start.
+    public var nanoseconds: Int64
+
+    /// Makes an instant from nanoseconds since the clock's arbitrary start.
+    public init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
+
+    /// Orders by time.
+    public static func < (left: Instant, right: Instant) -> Bool { left.nanoseconds < right.nanoseconds }
+
+    /// The instant `duration` later; saturates at the ends of time instead of trapping.
+    public static func + (instant: Instant, duration: Duration) -> Instant {
+        let (sum, overflow) = instant.nanoseconds.addingReportingOverflow(duration.nanoseconds)
+        return Instant(nanoseconds: overflow ? (duration.nanoseconds < 0 ? .min : .max) : sum)
+    }
+
+    /// The instant `duration` earlier; saturates at the ends of time instead of trapping.
+    public static func - (instant: Instant, duration: Duration) -> Instant { instant + (.zero - duration) }
+
+    /// The time from `right` to `left`.
+    public static func - (left: Instant, right: Instant) -> Duration {
+        .nanoseconds(left.nanoseconds - right.nanoseconds)
+    }
+}
+
+extension Duration {
+    /// The whole duration in nanoseconds, saturating beyond ±292 years.
+    public var nanoseconds: Int64 {
+        let (seconds, attoseconds) = components
+        let (scaled, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+        guard !overflow else { return seconds < 0 ? .min : .max }
+        let (sum, carried) = scaled.addingReportingOverflow(attoseconds / 1_000_000_000)
+        return carried ? (seconds < 0 ? .min : .max) : sum
+    }
+
+    /// The whole duration in seconds.
+    public var seconds: Double { Double(nanoseconds) / 1e9 }
+}
+
+/// The earlier of two optional deadlines.
+package func earliest(_ left: Instant?, _ right: Instant?) -> Instant? {
+    switch (left, right) {
+    case (let left?, let right?): min(left, right)
+    case (let left?, nil): left
+    case (nil, let right): right
+    }
+}
