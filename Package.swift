@@ -82,13 +82,16 @@ let package = Package(
             ],
             swiftSettings: dialect
         ),
-        .target(name: "CastnetTestKit", dependencies: ["CastnetCore", "Castnet", nioCore], swiftSettings: dialect),
+        .target(
+            name: "CastnetTestKit", dependencies: ["CastnetCore", "Castnet", nioCore], swiftSettings: dialect),
         .testTarget(
             name: "CastnetCoreTests", dependencies: ["CastnetCore", "CastnetTestKit", nioCore],
             swiftSettings: dialect),
         .testTarget(
             name: "CastnetMulticastTests",
-            dependencies: ["CastnetMulticast", "CastnetCore", "COpenPGM", "CastnetTestKit", "CastnetLab", nioCore],
+            dependencies: [
+                "CastnetMulticast", "CastnetCore", "COpenPGM", "CastnetTestKit", "CastnetLab", nioCore,
+            ],
             swiftSettings: dialect),
         .testTarget(
             name: "CastnetTests",
@@ -98,7 +101,8 @@ let package = Package(
             name: "SimulationTests", dependencies: ["CastnetCore", "CastnetTestKit", nioCore],
             swiftSettings: dialect),
         .testTarget(
-            name: "LabTests", dependencies: ["CastnetLab", "Castnet", "CastnetTestKit"], swiftSettings: dialect),
+            name: "LabTests", dependencies: ["CastnetLab", "Castnet", "CastnetTestKit"],
+            swiftSettings: dialect),
         .testTarget(name: "TidyTests", swiftSettings: dialect),
     ]
 )

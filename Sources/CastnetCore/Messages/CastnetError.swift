@@ -3,8 +3,10 @@ public struct CastnetError: Error, Sendable, CustomStringConvertible {
     /// What kind of failure this is; compare with the static members.
     public struct Code: Hashable, Sendable, CustomStringConvertible {
         private enum Value: String, Sendable {
-            case invalidTopic, invalidConfiguration, invalidArgument, unroutable, rejected, released, expired, lost
-            case limitReached, notRunning, stopped, unreachable, multicastUnavailable, protocolViolation, tooLarge
+            case invalidTopic, invalidConfiguration, invalidArgument, unroutable, rejected, released, expired,
+                lost
+            case limitReached, notRunning, stopped, unreachable, multicastUnavailable, protocolViolation,
+                tooLarge
         }
         private let value: Value
 

@@ -93,7 +93,9 @@ public struct Headers: Hashable, Sendable, ExpressibleByDictionaryLiteral {
         for entry in entries {
             let (name, value) = (entry.name.utf8.count, entry.value.utf8.count)
             if !(1...255).contains(name) { return "header name of \(name) bytes; allowed are 1 to 255" }
-            if value > 4096 { return "header \(quoted(entry.name)) has \(value) bytes; at most 4096 are allowed" }
+            if value > 4096 {
+                return "header \(quoted(entry.name)) has \(value) bytes; at most 4096 are allowed"
+            }
             total += name + value
         }
         return total > 16_384 ? "headers of \(total) bytes; at most 16384 are allowed" : nil

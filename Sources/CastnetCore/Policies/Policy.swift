@@ -14,7 +14,8 @@ public struct Policy: Hashable, Sendable {
     public var route: Route
 
     package init(
-        index: Int?, line: Int? = nil, match: TopicPattern, kinds: Set<MessageKind> = Set(MessageKind.allCases),
+        index: Int?, line: Int? = nil, match: TopicPattern,
+        kinds: Set<MessageKind> = Set(MessageKind.allCases),
         size: SizeCondition? = nil, route: Route
     ) {
         self.index = index
