@@ -1,0 +1,89 @@
+/// What a node tells the others about itself; a larger version of the same incarnation replaces a smaller one.
+package struct NodeRecord: Hashable, Sendable {
+    package var identity: NodeIdentity
+    package var version: UInt64
+    package var cluster: String
+    package var instance: String?
+    /// Where its TCP listener can be reached, best first.
+    package var addresses: [HostPort]
+    /// Its Unix-domain listener, for peers with the same ``hostID``.
+    package var unixPath: String?
+    /// A digest of boot id and network namespace: equal where a socket path means the same socket.
+    package var hostID: UInt64
+    /// Exact topics it serves.
+    package var services: [Service]
+    /// Patterns it subscribes.
+    package var subscriptions: [TopicPattern]
+    /// Channels it uses.
+    package var channels: [Channel]
+
+    /// A topic served under a server name.
+    package struct Service: Hashable, Sendable {
+        package var topic: Topic
+        package var server: String
+        package init(topic: Topic, server: String) {
+            self.topic = topic
+            self.server = server
+        }
+    }
+
+    /// A channel as this node has it: the digest covers group, port and MTU.
+    package struct Channel: Hashable, Sendable {
+        package var name: String
+        package var digest: UInt64
+        package var streamID: UInt64
+        package var mtu: UInt16
+        /// True when its socket is open: it hears the group.
+        package var joined: Bool
+        package init(name: String, digest: UInt64, streamID: UInt64, mtu: UInt16, joined: Bool) {
+            self.name = name
+            self.digest = digest
+            self.streamID = streamID
+            self.mtu = mtu
+            self.joined = joined
+        }
+    }
+
+    package init(
+        identity: NodeIdentity, version: UInt64 = 1, cluster: String = "default", instance: String? = nil,
+        addresses: [HostPort] = [], unixPath: String? = nil, hostID: UInt64 = 0, services: [Service] = [],
+        subscriptions: [TopicPattern] = [], channels: [Channel] = []
+    ) {
+        self.identity = identity
+        self.version = version
+        self.cluster = cluster
+        self.instance = instance
+        self.addresses = addresses
+        self.unixPath = unixPath
+        self.hostID = hostID
+        self.services = services
+        self.subscriptions = subscriptions
+        self.channels = channels
+    }
+}
+
+/// A node as one topic sees it: it serves or subscribes the topic.
+package struct Member: Hashable, Sendable {
+    package var identity: NodeIdentity
+    /// The server name it serves the topic under; its node name where it only subscribes.
+    package var server: String
+    package var instance: String?
+    package var addresses: [HostPort]
+    package var unixPath: String?
+    package var hostID: UInt64
+    /// False: it only subscribes, so calls and casts do not go to it.
+    package var serves: Bool
+
+    package init(
+        identity: NodeIdentity, server: String, instance: String? = nil, addresses: [HostPort],
+        unixPath: String? = nil, hostID: UInt64 = 0, serves: Bool = true
+    ) {
+        self.identity = identity
+        self.server = server
+        self.instance = instance
+        self.addresses = addresses
+        self.unixPath = unixPath
+        self.hostID = hostID
+        self.serves = serves
+    }
+}
