@@ -1,0 +1,17 @@
+/// What this build of Castnet is: one place for the versions every tool prints.
+public enum BuildFacts {
+    /// The library's version.
+    public static let version = "0.1.0"
+    /// The version of the wire format this build speaks.
+    public static let wireVersion = 1
+    /// True when the package was built with the `Multicast` trait.
+    public static var hasMulticast: Bool {
+        #if Multicast
+            true
+        #else
+            false
+        #endif
+    }
+    /// libpgm's version; nil in a build without multicast.
+    public static var libpgmVersion: String? { nil }
+}
