@@ -13,6 +13,14 @@ public struct Policy: Hashable, Sendable {
     /// How such messages travel.
     public var route: Route
 
+    /// A rule made in code; a table sets its place.
+    public init(
+        match: TopicPattern, kinds: Set<MessageKind> = Set(MessageKind.allCases), size: SizeCondition? = nil,
+        route: Route
+    ) {
+        self.init(index: nil, match: match, kinds: kinds, size: size, route: route)
+    }
+
     package init(
         index: Int?, line: Int? = nil, match: TopicPattern,
         kinds: Set<MessageKind> = Set(MessageKind.allCases),
@@ -48,7 +56,8 @@ public struct SizeCondition: Hashable, Sendable, CustomStringConvertible {
     /// What it is compared with, in bytes.
     public var bytes: Int
 
-    package init(_ comparison: Comparison, _ bytes: Int) {
+    /// Compares sizes with `bytes`.
+    public init(_ comparison: Comparison, _ bytes: Int) {
         self.comparison = comparison
         self.bytes = bytes
     }
@@ -148,7 +157,8 @@ public struct Route: Hashable, Sendable {
         public var afterPerMinute: Int
         /// Ephemeral again below this rate.
         public var backPerMinute: Int
-        package init(afterPerMinute: Int, backPerMinute: Int) {
+        /// Persistent above the one rate, ephemeral again below the other.
+        public init(afterPerMinute: Int, backPerMinute: Int) {
             self.afterPerMinute = afterPerMinute
             self.backPerMinute = backPerMinute
         }

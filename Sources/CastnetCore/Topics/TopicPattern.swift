@@ -2,9 +2,9 @@
 public struct TopicPattern: Hashable, Sendable, CustomStringConvertible {
     /// The pattern as written.
     public let text: String
-    private let segments: [Segment]
+    let segments: [Segment]
 
-    private enum Segment: Hashable, Sendable {
+    enum Segment: Hashable, Sendable {
         case literal(Substring)
         case one
         case any
@@ -45,37 +45,66 @@ public struct TopicPattern: Hashable, Sendable, CustomStringConvertible {
 
     /// True when `topic` matches.
     public func matches(_ topic: Topic) -> Bool {
-        Self.matches(segments[...], topic.name.split(separator: ".")[...])
+        var positions = start
+        for segment in topic.name.split(separator: ".") {
+            positions = step(positions, over: segment)
+            if positions.isEmpty { return false }
+        }
+        return accepts(positions)
     }
 
-    /// True when every topic that `other` matches is matched by this pattern too (language inclusion).
+    /// True when every topic that `other` matches is matched by this pattern too.
     public func covers(_ other: TopicPattern) -> Bool {
-        Self.covers(segments[...], other.segments[...])
+        PatternInclusion.isCovered(other, by: [self]) == true
     }
 
-    private static func matches(_ pattern: ArraySlice<Segment>, _ topic: ArraySlice<Substring>) -> Bool {
-        guard let head = pattern.first else { return topic.isEmpty }
-        switch head {
-        case .any:
-            return (topic.startIndex...topic.endIndex).contains { matches(pattern.dropFirst(), topic[$0...]) }
-        case .one:
-            return !topic.isEmpty && matches(pattern.dropFirst(), topic.dropFirst())
-        case .literal(let text):
-            return topic.first == text && matches(pattern.dropFirst(), topic.dropFirst())
-        }
+    /// A topic that both patterns match, or nil when there is none.
+    public func overlap(with other: TopicPattern) -> Topic? {
+        PatternInclusion.commonTopic(self, other)
+    }
+}
+
+/// A pattern is a small automaton over segments: a position is the number of pattern segments already
+/// matched, and `**` lets several positions live at once.
+extension TopicPattern {
+    /// Positions alive at the same time, as bits; a pattern has at most 8 segments.
+    struct Positions: Hashable, Sendable {
+        var bits: UInt16 = 0
+        var isEmpty: Bool { bits == 0 }
+        func contains(_ position: Int) -> Bool { bits & (1 << position) != 0 }
+        mutating func insert(_ position: Int) { bits |= 1 << position }
     }
 
-    /// Segment-wise inclusion. `**` on the right can only be swallowed by `**` on the left.
-    private static func covers(_ left: ArraySlice<Segment>, _ right: ArraySlice<Segment>) -> Bool {
-        guard let head = left.first else { return right.isEmpty }
-        switch head {
-        case .any:
-            return (right.startIndex...right.endIndex).contains { covers(left.dropFirst(), right[$0...]) }
-        case .one:
-            guard let other = right.first, other != .any else { return false }
-            return covers(left.dropFirst(), right.dropFirst())
-        case .literal:
-            return right.first == head && covers(left.dropFirst(), right.dropFirst())
+    /// The positions before the first segment.
+    var start: Positions { closed(Positions(bits: 1)) }
+
+    /// The positions after one more topic segment; nil stands for a segment no literal is equal to.
+    func step(_ positions: Positions, over segment: Substring?) -> Positions {
+        var next = Positions()
+        for (index, own) in segments.enumerated() where positions.contains(index) {
+            switch own {
+            case .literal(let text): if segment == text { next.insert(index + 1) }
+            case .one: next.insert(index + 1)
+            case .any: next.insert(index)
+            }
         }
+        return closed(next)
+    }
+
+    /// True when a topic may end here.
+    func accepts(_ positions: Positions) -> Bool { positions.contains(segments.count) }
+
+    /// True when every way to go on from here matches.
+    func acceptsEverything(_ positions: Positions) -> Bool {
+        segments.last == .any && positions.contains(segments.count - 1)
+    }
+
+    /// `**` may stand for nothing, so being before it is being behind it, too.
+    private func closed(_ positions: Positions) -> Positions {
+        var closed = positions
+        for (index, own) in segments.enumerated() where own == .any && closed.contains(index) {
+            closed.insert(index + 1)
+        }
+        return closed
     }
 }
