@@ -8,7 +8,10 @@ struct CastnetCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "castnet",
         abstract: "A brokerless messaging transport: one policy table, three carriers.",
-        subcommands: []
+        subcommands: [
+            CheckCommand.self,
+            ExplainCommand.self,
+        ]
     )
 
     @OptionGroup var common: CommonOptions

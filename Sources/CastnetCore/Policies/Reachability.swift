@@ -37,6 +37,7 @@ extension PolicyTable {
 
     private func reasonUnreachable(_ index: Int, messageSizeMax: Int) -> Unreachable? {
         let rule = rules[index]
+        if rule.kinds.isEmpty { return nil }
         let earlier = rules[..<index].filter { !$0.kinds.isDisjoint(with: rule.kinds) }
         let bounds = [0, messageSizeMax] + (earlier + [rule]).flatMap { $0.size?.representatives ?? [] }
         let sizes = Set(bounds).filter { $0 <= messageSizeMax && rule.takes(size: $0) }

@@ -34,6 +34,13 @@ public struct ChannelPlan: Hashable, Sendable {
     /// All of the channel's memory, in bytes, without queues.
     public var totalBytes: Int { retentionBytes.saturatingPlus(windowBytes).saturatingPlus(reorderBytes) }
 
+    /// The members up to which their reports, one every members / 2,000 s, come often enough for a sender
+    /// with one window outstanding to keep up `rate`; with more the channel is slower, not lossy.
+    public func membersAtFullRate(_ rate: Int) -> Int {
+        let seconds = Double(window.saturatingTimes(mtu)) / Double(max(1, rate))
+        return Int(min(1e9, seconds * 2_000))
+    }
+
     /// What retention must at least hold: `rate` for `repair-time`, in buffers; nil for an automatic rate.
     public static func repairBytes(_ settings: ChannelSettings, mtu: Int) -> Int? {
         guard let rate = settings.rate, mtu > 0 else { return nil }
