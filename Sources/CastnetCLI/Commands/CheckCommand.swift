@@ -41,7 +41,7 @@ private struct CheckSummary: Encodable {
         var mtu: Int
         var window: Int
         var memoryBytes: Int
-        /// More members than this report too seldom to keep the channel at its rate; nil for an automatic rate.
+        /// More members than this report too seldom for the channel's rate; nil for an automatic one.
         var membersAtFullRate: Int?
 
         enum CodingKeys: String, CodingKey {
@@ -86,12 +86,14 @@ private struct CheckSummary: Encodable {
             separator: " + ")
         var lines = ["ok"]
         lines.append(
-            "memory    \(Quantity.rounded(bytes: plan.totalBytes)) of \(Quantity.rounded(bytes: memoryMaxBytes)): \(parts)"
+            "memory    \(Quantity.rounded(bytes: plan.totalBytes)) of "
+                + "\(Quantity.rounded(bytes: memoryMaxBytes)): \(parts)"
         )
         for channel in channels {
             lines.append(
-                "channel   \(channel.name): \(channel.group) port \(channel.port), window \(channel.window) packets"
-                    + " of \(channel.mtu) bytes, \(Quantity.rounded(bytes: channel.memoryBytes))"
+                "channel   \(channel.name): \(channel.group) port \(channel.port), "
+                    + "window \(channel.window) packets of \(channel.mtu) bytes, "
+                    + Quantity.rounded(bytes: channel.memoryBytes)
                     + (channel.membersAtFullRate.map { ", full rate up to \($0) members" } ?? ""))
         }
         for policy in configuration.policies {

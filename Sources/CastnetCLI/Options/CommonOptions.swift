@@ -20,7 +20,7 @@ struct CommonOptions: ParsableArguments {
         throw CleanExit.message(json ? try JSONLine.text(report) : report.description)
     }
 
-    /// Sends logs to standard error at the asked level; a configuration's `admin.log.level` is the `fallback`.
+    /// Sends logs to standard error at the asked level; `fallback` is the configuration's `admin.log.level`.
     /// Called once, before anything logs.
     func startLogging(fallback: String? = nil) {
         let level = logLevel?.level ?? fallback.flatMap { Logger.Level(rawValue: $0) } ?? .info
