@@ -16,6 +16,7 @@ let multicast = TargetDependencyCondition.when(traits: ["Multicast"])
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 
 let package = Package(
@@ -51,7 +52,7 @@ let package = Package(
                 .define("_GNU_SOURCE"),
             ]
         ),
-        .target(name: "CastnetCore", dependencies: [nioCore, deque], swiftSettings: dialect),
+        .target(name: "CastnetCore", dependencies: [nioCore, deque, heap], swiftSettings: dialect),
         .target(
             name: "CastnetMulticast",
             dependencies: ["CastnetCore", "COpenPGM", nioCore, deque, logging],
@@ -96,7 +97,6 @@ let package = Package(
         .testTarget(
             name: "CastnetTests",
             dependencies: ["Castnet", "CastnetCore", "CastnetTestKit", nioCore, nioPosix, logging],
-            exclude: ["Fixtures"],
             swiftSettings: dialect),
         .testTarget(
             name: "SimulationTests", dependencies: ["CastnetCore", "CastnetTestKit", nioCore],

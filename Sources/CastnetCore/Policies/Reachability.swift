@@ -48,7 +48,7 @@ extension PolicyTable {
         return .covered(by: Self.blame(rule, among: earlier, sizes: sizes))
     }
 
-    /// True when, for every kind and each of `sizes`, the fitting `rivals` match all topics of `rule`.
+    /// True when, for every kind and each of `sizes`, the fitting rules of `rivals` match all topics of `rule`.
     private static func isTaken(_ rule: Policy, by rivals: [Policy], sizes: Set<Int>) -> Bool {
         var answered: Set<[Int?]> = []
         for kind in rule.kinds {

@@ -1,0 +1,108 @@
+/// Everything a node counts: one fixed list that status, CLI and metrics all read.
+public enum Counter: Int, CaseIterable, Sendable {
+    case pgmInData, pgmOutData, pgmInReset, pgmRejectedMalformed, pgmRejectedStreamLimit, kernelDropped
+    case streamGaps, streamRepairedPGM, streamRepairedTCP, streamLost, streamDuplicates
+    case streamMessagesSent, streamMessagesReceived, streamMessagesCut, streamReportsSent,
+        streamReportsReceived
+    case streamReportsMalformed, streamMembersStalled
+    case linkOpened, linkAccepted
+    case linkClosedFinished, linkClosedIdle, linkClosedStopping, linkClosedRefused, linkClosedProtocol
+    case linkClosedVersion, linkClosedCluster, linkClosedWrongNode, linkClosedOwnNode, linkClosedLimit
+    case linkClosedHelloDeadline, linkClosedDead, linkClosedFailed
+    case linkDialFailed, linkPacketsUnknown, linkRepliesLate, linkChunksStray
+    case messagesExpiredInQueue, messagesRetried
+    case beaconIn, beaconOut, beaconMalformed, beaconForeign
+    case limitConnectionsHit, limitPerPeerHit, limitPerAddressHit, limitDialsHit, limitMessageHit,
+        limitMemoryHit
+    case limitPendingCallsHit, limitMembersHit, limitTopicsHit, limitSubscriptionBacklogHit, limitBacklogHit
+    case limitStreamsHit
+
+    /// The counter's fixed name.
+    public var label: String { Self.facts[rawValue].label }
+    /// What one unit of it is.
+    public var unit: String { Self.facts[rawValue].unit }
+    /// What it counts.
+    public var help: String { Self.facts[rawValue].help }
+
+    private static let facts: [(label: String, unit: String, help: String)] = [
+        ("pgm.in.data", "frames", "Frames received from the group."),
+        ("pgm.out.data", "frames", "Frames sent to the group."),
+        ("pgm.in.reset", "events", "Times PGM gave up on packets."),
+        ("pgm.rejected.malformed", "frames", "Frames refused because they do not decode."),
+        ("pgm.rejected.stream-limit", "frames", "Frames of streams past the limit of streams."),
+        ("kernel.dropped", "packets", "Datagrams the kernel dropped at a full receive buffer."),
+        ("stream.gaps", "gaps", "Holes noticed in streams."),
+        ("stream.repaired.pgm", "frames", "Frames that came as PGM repairs."),
+        ("stream.repaired.tcp", "frames", "Frames repaired over TCP."),
+        ("stream.lost", "frames", "Frames declared lost."),
+        ("stream.duplicates", "frames", "Frames that came again and were dropped."),
+        ("stream.messages.sent", "messages", "Messages cut into frames."),
+        ("stream.messages.received", "messages", "Messages delivered from frames."),
+        ("stream.messages.cut", "messages", "Large messages given up because a part of them was lost."),
+        ("stream.reports.sent", "datagrams", "Position reports sent."),
+        ("stream.reports.received", "datagrams", "Position reports received."),
+        ("stream.reports.malformed", "datagrams", "Position reports that do not decode."),
+        (
+            "stream.members.stalled", "events",
+            "Times a member stopped reporting and was no longer waited for."
+        ),
+        ("link.opened", "links", "Links dialled."),
+        ("link.accepted", "links", "Links accepted."),
+        ("link.closed.finished", "links", "Links closed after their last message."),
+        ("link.closed.idle", "links", "Links closed by the peer after their last message."),
+        ("link.closed.stopping", "links", "Links closed because a node stopped."),
+        ("link.closed.refused", "links", "Links the peer refused."),
+        ("link.closed.protocol", "links", "Links closed because the peer broke the protocol."),
+        ("link.closed.version", "links", "Links closed because no common version exists."),
+        ("link.closed.cluster", "links", "Links closed because the peer is of another cluster."),
+        ("link.closed.wrong-node", "links", "Links closed because another node answered."),
+        ("link.closed.own-node", "links", "Links closed because the node dialled itself."),
+        ("link.closed.limit", "links", "Links closed at a limit."),
+        ("link.closed.hello-deadline", "links", "Links closed because no hello came in time."),
+        ("link.closed.dead", "links", "Links closed because the peer went silent."),
+        ("link.closed.failed", "links", "Links the network cut."),
+        ("link.dials.failed", "dials", "Dials that failed."),
+        ("link.packets.unknown", "packets", "Packets of unknown kinds, skipped."),
+        ("link.replies.late", "replies", "Replies nobody waited for any more."),
+        ("link.chunks.stray", "packets", "Chunks of messages that were given up."),
+        ("messages.expired-in-queue", "messages", "Messages whose deadline passed in this node's queue."),
+        ("messages.retried", "messages", "Messages sent again."),
+        ("beacon.in", "datagrams", "Beacons received."),
+        ("beacon.out", "datagrams", "Beacons sent."),
+        ("beacon.rejected.malformed", "datagrams", "Beacons that do not decode."),
+        ("beacon.rejected.cluster", "datagrams", "Beacons of other clusters."),
+        ("limit.connections.hit", "events", "Links refused or delayed at limits.connections."),
+        ("limit.per-peer.hit", "events", "Links refused or delayed at limits.per-peer."),
+        ("limit.per-address.hit", "events", "Links refused at limits.per-address."),
+        ("limit.dials.hit", "events", "Dials delayed at limits.dials."),
+        ("limit.message.hit", "messages", "Messages refused at limits.message."),
+        ("limit.memory.hit", "messages", "Messages refused because their parts would pass limits.memory."),
+        ("limit.pending-calls.hit", "messages", "Messages refused at limits.pending-calls."),
+        ("limit.members.hit", "nodes", "Nodes not taken in at limits.members."),
+        ("limit.topics.hit", "topics", "Topics refused at limits.topics."),
+        ("limit.subscription-backlog.hit", "events", "Times a full subscription held back its senders."),
+        ("limit.backlog.hit", "messages", "Messages released because a backlog was full."),
+        ("limit.streams.hit", "streams", "Streams not followed because too many were active."),
+    ]
+}
+
+/// A value per counter; plain memory, confined to its owner.
+package struct CounterSet: Sendable {
+    package private(set) var values = [UInt64](repeating: 0, count: Counter.allCases.count)
+
+    package init() {}
+
+    package subscript(counter: Counter) -> UInt64 { values[counter.rawValue] }
+
+    package mutating func add(_ counter: Counter, _ amount: Int = 1) {
+        values[counter.rawValue] &+= UInt64(max(0, amount))
+    }
+
+    /// Sets a counter that somebody else keeps.
+    package mutating func set(_ counter: Counter, _ value: UInt64) { values[counter.rawValue] = value }
+
+    /// Adds another set's values to this one's.
+    package mutating func merge(_ other: CounterSet) {
+        for index in values.indices { values[index] &+= other.values[index] }
+    }
+}

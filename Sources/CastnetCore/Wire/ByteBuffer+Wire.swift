@@ -1,0 +1,96 @@
+package import NIOCore
+
+/// Reading and writing the wire's basic types; every read checks what it reads and throws ``WireError``.
+extension ByteBuffer {
+    package mutating func read<Integer: FixedWidthInteger>(
+        _ type: Integer.Type = Integer.self
+    ) throws(WireError) -> Integer {
+        guard let value = readInteger(as: type) else { throw .truncated }
+        return value
+    }
+
+    package mutating func readBytes(_ count: Int) throws(WireError) -> ByteBuffer {
+        guard let slice = readSlice(length: count) else { throw .truncated }
+        return slice
+    }
+
+    /// Text behind an 8-bit length.
+    package mutating func readShortText(max: Int = 255) throws(WireError) -> String {
+        try readText(length: Int(read(UInt8.self)), max: max)
+    }
+
+    /// Text behind a 16-bit length.
+    package mutating func readLongText(max: Int) throws(WireError) -> String {
+        try readText(length: Int(read(UInt16.self)), max: max)
+    }
+
+    private mutating func readText(length: Int, max: Int) throws(WireError) -> String {
+        if length > max { throw .tooLong }
+        let bytes = try readBytes(length)
+        guard let text = String(validating: bytes.readableBytesView, as: UTF8.self) else { throw .text }
+        return text
+    }
+
+    package mutating func writeShortText(_ text: String) {
+        let bytes = text.utf8.prefix(255)
+        writeInteger(UInt8(bytes.count))
+        writeBytes(bytes)
+    }
+
+    package mutating func writeLongText(_ text: String) {
+        let bytes = text.utf8.prefix(Int(UInt16.max))
+        writeInteger(UInt16(bytes.count))
+        writeBytes(bytes)
+    }
+
+    package mutating func readTopic() throws(WireError) -> Topic {
+        let name = try readShortText()
+        guard Topic.fault(in: name, wildcards: false) == nil else { throw .name }
+        return Topic(unchecked: name)
+    }
+
+    /// An empty text stands for none.
+    package mutating func readOptionalText() throws(WireError) -> String? {
+        let text = try readShortText()
+        return text.isEmpty ? nil : text
+    }
+
+    package mutating func readNode() throws(WireError) -> NodeIdentity {
+        let name = try readShortText(max: 64)
+        guard NodeIdentity.isValid(name: name) else { throw .name }
+        return NodeIdentity(name: name, incarnation: Incarnation(try read()))
+    }
+
+    package mutating func writeNode(_ node: NodeIdentity) {
+        writeShortText(node.name)
+        writeInteger(node.incarnation.value)
+    }
+
+    package mutating func readHeaders() throws(WireError) -> Headers {
+        let count = try read(UInt8.self)
+        if count == 0 { return Headers() }
+        if count > 64 { throw .headers }
+        var entries: [Headers.Entry] = []
+        for _ in 0..<count {
+            entries.append(.init(name: try readShortText(), value: try readLongText(max: 4096)))
+        }
+        let headers = Headers(entries: entries)
+        if headers.fault != nil { throw .headers }
+        return headers
+    }
+
+    package mutating func writeHeaders(_ headers: Headers) {
+        writeInteger(UInt8(headers.entries.count))
+        for entry in headers.entries {
+            writeShortText(entry.name)
+            writeLongText(entry.value)
+        }
+    }
+}
+
+extension NodeIdentity {
+    /// True for 1–64 bytes of printable ASCII without space.
+    package static func isValid(name: String) -> Bool {
+        (1...64).contains(name.utf8.count) && name.utf8.allSatisfy { (0x21...0x7E).contains($0) }
+    }
+}

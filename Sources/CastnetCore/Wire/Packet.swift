@@ -1,0 +1,182 @@
+package import NIOCore
+
+/// One length-prefixed unit on a link. The bytes are specified in docs/wire.md, chapter Links.
+package enum Packet: Hashable, Sendable {
+    case hello(Hello)
+    case goodbye(Goodbye)
+    case message(MessageHead, ByteBuffer)
+    case reply(ReplyHead, ByteBuffer)
+    /// More bytes of a message (`isReply` false) or of a reply.
+    case chunk(id: UInt64, isReply: Bool, ByteBuffer)
+    case cancel(id: UInt64)
+    case heartbeat(UInt64)
+    case heartbeatAnswer(UInt64)
+    case credit(Credit)
+
+    /// The most bytes of a message in one packet: a large one is cut so that small ones pass between.
+    package static let chunkBytes = 64 << 10
+    /// The most bytes a packet may have behind its length.
+    package static let bytesMax = chunkBytes + (32 << 10)
+
+    package enum Kind: UInt8 {
+        case hello = 0x01
+        case goodbye = 0x02
+        case message = 0x10
+        case reply = 0x11
+        case chunk = 0x12
+        case cancel = 0x13
+        case heartbeat = 0x20
+        case heartbeatAnswer = 0x21
+        case credit = 0x22
+        // 0x40–0x5F: repair. 0x60–0x6F: directory.
+    }
+
+    /// Set by the sender of a packet that must be understood.
+    package static let criticalFlag: UInt8 = 0x80
+}
+
+/// The first packet of each side.
+package struct Hello: Hashable, Sendable {
+    package static let magic: UInt32 = 0x4341_5354  // "CAST"
+    package static let version: UInt8 = 1
+
+    package var versionMin: UInt8 = Hello.version
+    package var versionMax: UInt8 = Hello.version
+    package var purpose: Purpose
+    package var features: UInt32 = 0
+    package var cluster: String
+    package var node: NodeIdentity
+    /// Milliseconds between heartbeats this side wants; 0: none.
+    package var heartbeatMilliseconds: UInt32 = 0
+    package var packetMax = UInt32(Packet.bytesMax)
+    package var messageMax: UInt64
+    /// Which key signed this hello; 0: none (the only value today).
+    package var keyID: UInt32 = 0
+    /// The signature; zero today.
+    package var tag = AuthenticationTag()
+
+    package enum Purpose: UInt8, Sendable {
+        case persistent = 0
+        case ephemeral = 1
+        case service = 2
+    }
+
+    package init(purpose: Purpose, cluster: String, node: NodeIdentity, messageMax: UInt64) {
+        self.purpose = purpose
+        self.cluster = cluster
+        self.node = node
+        self.messageMax = messageMax
+    }
+}
+
+/// Sixteen bytes that prove who sent something, once there are keys.
+package struct AuthenticationTag: Hashable, Sendable {
+    package var high: UInt64 = 0
+    package var low: UInt64 = 0
+    package init() {}
+}
+
+/// Why a side ends the link.
+package struct Goodbye: Hashable, Sendable {
+    package enum Reason: UInt8, Sendable, CaseIterable {
+        case stopping = 0
+        case idle = 1
+        case protocolError = 2
+        case version = 3
+        case cluster = 4
+        case wrongNode = 5
+        case ownNode = 6
+        case limit = 7
+        case helloDeadline = 8
+        case dead = 9
+    }
+    package var reason: Reason
+    package var text: String
+
+    package init(_ reason: Reason, _ text: String = "") {
+        self.reason = reason
+        self.text = text
+    }
+}
+
+/// What stands before a message's first bytes.
+package struct MessageHead: Hashable, Sendable {
+    package var id: UInt64
+    package var kind: MessageKind
+    package var settle: Settlement
+    package var mandatory: Bool
+    package var topic: Topic
+    package var server: String?
+    package var instance: String?
+    package var sequence: UInt64
+    package var sentAtMicroseconds: UInt64
+    /// Microseconds left until the deadline when the packet was written.
+    package var timeLeftMicroseconds: UInt64
+    package var carrierChange: CarrierChange?
+    package var headers: Headers
+    package var total: UInt64
+
+    package init(
+        id: UInt64, kind: MessageKind, settle: Settlement = .received, mandatory: Bool = false, topic: Topic,
+        server: String? = nil, instance: String? = nil, sequence: UInt64, sentAtMicroseconds: UInt64,
+        timeLeftMicroseconds: UInt64, carrierChange: CarrierChange? = nil, headers: Headers = Headers(),
+        total: UInt64
+    ) {
+        self.id = id
+        self.kind = kind
+        self.settle = settle
+        self.mandatory = mandatory
+        self.topic = topic
+        self.server = server
+        self.instance = instance
+        self.sequence = sequence
+        self.sentAtMicroseconds = sentAtMicroseconds
+        self.timeLeftMicroseconds = timeLeftMicroseconds
+        self.carrierChange = carrierChange
+        self.headers = headers
+        self.total = total
+    }
+}
+
+/// Said by the first message of a topic on a new carrier: hold it until the old one has delivered `last`.
+package struct CarrierChange: Hashable, Sendable {
+    /// The stream the topic used before; 0: links.
+    package var stream: UInt64
+    /// The last message number of the topic there.
+    package var last: UInt64
+    package init(stream: UInt64, last: UInt64) {
+        self.stream = stream
+        self.last = last
+    }
+}
+
+/// What stands before a reply's first bytes; an acknowledgement is a reply without bytes.
+package struct ReplyHead: Hashable, Sendable {
+    package var id: UInt64
+    package var outcome: Outcome
+    package var why: String?
+    package var headers: Headers
+    package var total: UInt64
+
+    package init(
+        id: UInt64, outcome: Outcome, why: String? = nil, headers: Headers = Headers(), total: UInt64
+    ) {
+        self.id = id
+        self.outcome = outcome
+        self.why = why
+        self.headers = headers
+        self.total = total
+    }
+}
+
+/// How much more of a topic (of every topic, when empty) the sender of this packet takes.
+package struct Credit: Hashable, Sendable {
+    package var topic: String
+    package var messages: UInt32
+    package var bytes: UInt64
+    package init(topic: String, messages: UInt32, bytes: UInt64) {
+        self.topic = topic
+        self.messages = messages
+        self.bytes = bytes
+    }
+}

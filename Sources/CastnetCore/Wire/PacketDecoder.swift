@@ -1,0 +1,131 @@
+package import NIOCore
+
+/// Cuts a byte stream into packets, however it is segmented.
+///
+/// Memory: never more than one packet's bytes beyond what the driver fed; a length above the limit is refused
+/// before anything is kept for it. After an error the stream is over.
+package struct PacketDecoder: Sendable {
+    private var waiting = ByteBuffer()
+    private let bytesMax: Int
+    /// Packets of kinds this version does not know, skipped.
+    package private(set) var unknownCount = 0
+
+    package init(bytesMax: Int = Packet.bytesMax) { self.bytesMax = bytesMax }
+
+    /// Bytes fed and not yet decoded.
+    package var waitingBytes: Int { waiting.readableBytes }
+
+    /// Takes in what a read brought.
+    package mutating func feed(_ bytes: inout ByteBuffer) {
+        if waiting.readableBytes == 0 {
+            swap(&waiting, &bytes)
+        } else {
+            waiting.discardReadBytes()
+            waiting.writeBuffer(&bytes)
+        }
+    }
+
+    /// The next whole packet; nil until more bytes come.
+    package mutating func next() throws(WireError) -> Packet? {
+        while let length = waiting.getInteger(at: waiting.readerIndex, as: UInt32.self) {
+            if length > UInt32(bytesMax) { throw .tooLong }
+            if length < 2 { throw .truncated }
+            guard waiting.readableBytes >= 4 + Int(length) else { return nil }
+            waiting.moveReaderIndex(forwardBy: 4)
+            guard let body = waiting.readSlice(length: Int(length)) else { return nil }
+            if let packet = try Packet(body) { return packet }
+            unknownCount += 1
+        }
+        return nil
+    }
+}
+
+extension Packet {
+    /// Reads a packet's kind, flags and body; nil for an unknown kind that may be skipped.
+    init?(_ bytes: ByteBuffer) throws(WireError) {
+        var body = bytes
+        let code: UInt8 = try body.read()
+        let flags: UInt8 = try body.read()
+        guard let kind = Kind(rawValue: code) else {
+            if flags & Packet.criticalFlag != 0 { throw .unknownKind }
+            return nil
+        }
+        switch kind {
+        case .hello: self = .hello(try Hello(&body))
+        case .goodbye:
+            let reason = Goodbye.Reason(rawValue: try body.read()) ?? .protocolError
+            self = .goodbye(Goodbye(reason, try body.readLongText(max: 2048)))
+        case .message:
+            let head = try MessageHead(&body, flags: flags)
+            if UInt64(body.readableBytes) > head.total { throw .inconsistent }
+            self = .message(head, body)
+            return
+        case .reply:
+            let head = try ReplyHead(&body)
+            if UInt64(body.readableBytes) > head.total { throw .inconsistent }
+            self = .reply(head, body)
+            return
+        case .chunk:
+            self = .chunk(id: try body.read(), isReply: flags & 1 != 0, body)
+            if body.readableBytes == 0 { throw .truncated }
+            return
+        case .cancel: self = .cancel(id: try body.read())
+        case .heartbeat: self = .heartbeat(try body.read())
+        case .heartbeatAnswer: self = .heartbeatAnswer(try body.read())
+        case .credit:
+            self = .credit(
+                Credit(topic: try body.readShortText(), messages: try body.read(), bytes: try body.read()))
+        }
+        if body.readableBytes > 0, kind != .hello { throw .trailing }
+    }
+}
+
+extension Hello {
+    /// A later version may say more behind what we know: it is skipped.
+    init(_ body: inout ByteBuffer) throws(WireError) {
+        guard try body.read(UInt32.self) == Hello.magic else { throw .magic }
+        let versions = (try body.read(UInt8.self), try body.read(UInt8.self))
+        if versions.0 > versions.1 { throw .version }
+        guard let purpose = Purpose(rawValue: try body.read()) else { throw .range }
+        let features: UInt32 = try body.read()
+        let cluster = try body.readShortText(max: 64)
+        self.init(purpose: purpose, cluster: cluster, node: try body.readNode(), messageMax: 0)
+        (versionMin, versionMax) = versions
+        self.features = features
+        heartbeatMilliseconds = try body.read()
+        packetMax = try body.read()
+        messageMax = try body.read()
+        keyID = try body.read()
+        tag.high = try body.read()
+        tag.low = try body.read()
+    }
+}
+
+extension MessageHead {
+    init(_ body: inout ByteBuffer, flags: UInt8) throws(WireError) {
+        guard let kind = MessageKind(code: try body.read()) else { throw .range }
+        let id: UInt64 = try body.read()
+        let topic = try body.readTopic()
+        let (server, instance) = (try body.readOptionalText(), try body.readOptionalText())
+        let (sequence, sentAt): (UInt64, UInt64) = (try body.read(), try body.read())
+        let timeLeft: UInt64 = try body.read()
+        var change: CarrierChange?
+        if flags & 4 != 0 { change = CarrierChange(stream: try body.read(), last: try body.read()) }
+        self.init(
+            id: id, kind: kind, settle: flags & 1 != 0 ? .processed : .received, mandatory: flags & 2 != 0,
+            topic: topic, server: server, instance: instance, sequence: sequence, sentAtMicroseconds: sentAt,
+            timeLeftMicroseconds: timeLeft, carrierChange: change, headers: try body.readHeaders(),
+            total: try body.read())
+    }
+}
+
+extension ReplyHead {
+    init(_ body: inout ByteBuffer) throws(WireError) {
+        let id: UInt64 = try body.read()
+        guard let outcome = Outcome(code: try body.read()) else { throw .range }
+        let why = try body.readLongText(max: 4096)
+        self.init(
+            id: id, outcome: outcome, why: why.isEmpty ? nil : why, headers: try body.readHeaders(),
+            total: try body.read())
+    }
+}

@@ -1,0 +1,125 @@
+package import NIOCore
+
+extension ByteBuffer {
+    /// Appends a packet behind its length.
+    package mutating func write(_ packet: Packet) {
+        let start = writerIndex
+        writeInteger(UInt32(0))
+        switch packet {
+        case .hello(let hello): write(hello)
+        case .goodbye(let goodbye):
+            writeKind(.goodbye)
+            writeInteger(goodbye.reason.rawValue)
+            writeLongText(String(goodbye.text.prefix(512)))
+        case .message(let head, var bytes):
+            write(head)
+            writeBuffer(&bytes)
+        case .reply(let head, var bytes):
+            write(head)
+            writeBuffer(&bytes)
+        case .chunk(let id, let isReply, var bytes):
+            writeKind(.chunk, flags: isReply ? 1 : 0)
+            writeInteger(id)
+            writeBuffer(&bytes)
+        case .cancel(let id): writeNumber(.cancel, id)
+        case .heartbeat(let nonce): writeNumber(.heartbeat, nonce)
+        case .heartbeatAnswer(let nonce): writeNumber(.heartbeatAnswer, nonce)
+        case .credit(let credit):
+            writeKind(.credit)
+            writeShortText(credit.topic)
+            writeInteger(credit.messages)
+            writeInteger(credit.bytes)
+        }
+        setInteger(UInt32(writerIndex - start - 4), at: start)
+    }
+
+    private mutating func writeKind(_ kind: Packet.Kind, flags: UInt8 = 0) {
+        writeInteger(kind.rawValue)
+        writeInteger(flags)
+    }
+
+    private mutating func writeNumber(_ kind: Packet.Kind, _ number: UInt64) {
+        writeKind(kind)
+        writeInteger(number)
+    }
+
+    private mutating func write(_ hello: Hello) {
+        writeKind(.hello, flags: Packet.criticalFlag)
+        writeInteger(Hello.magic)
+        writeInteger(hello.versionMin)
+        writeInteger(hello.versionMax)
+        writeInteger(hello.purpose.rawValue)
+        writeInteger(hello.features)
+        writeShortText(hello.cluster)
+        writeNode(hello.node)
+        writeInteger(hello.heartbeatMilliseconds)
+        writeInteger(hello.packetMax)
+        writeInteger(hello.messageMax)
+        writeInteger(hello.keyID)
+        writeInteger(hello.tag.high)
+        writeInteger(hello.tag.low)
+    }
+
+    private mutating func write(_ head: MessageHead) {
+        var flags: UInt8 = head.settle == .processed ? 1 : 0
+        if head.mandatory { flags |= 2 }
+        if head.carrierChange != nil { flags |= 4 }
+        writeKind(.message, flags: flags)
+        writeInteger(head.kind.code)
+        writeInteger(head.id)
+        writeShortText(head.topic.name)
+        writeShortText(head.server ?? "")
+        writeShortText(head.instance ?? "")
+        writeInteger(head.sequence)
+        writeInteger(head.sentAtMicroseconds)
+        writeInteger(head.timeLeftMicroseconds)
+        if let change = head.carrierChange {
+            writeInteger(change.stream)
+            writeInteger(change.last)
+        }
+        writeHeaders(head.headers)
+        writeInteger(head.total)
+    }
+
+    private mutating func write(_ head: ReplyHead) {
+        writeKind(.reply)
+        writeInteger(head.id)
+        writeInteger(head.outcome.code)
+        writeLongText(head.why ?? "")
+        writeHeaders(head.headers)
+        writeInteger(head.total)
+    }
+}
+
+extension MessageKind {
+    package var code: UInt8 {
+        switch self {
+        case .call: 0
+        case .cast: 1
+        case .fanout: 2
+        }
+    }
+
+    package init?(code: UInt8) {
+        guard let kind = MessageKind.allCases.first(where: { $0.code == code }) else { return nil }
+        self = kind
+    }
+}
+
+extension Outcome {
+    package var code: UInt8 {
+        switch self {
+        case .accepted: 0
+        case .rejected: 1
+        case .released: 2
+        case .expired: 3
+        case .unroutable: 4
+        case .lost: 5
+        }
+    }
+
+    package init?(code: UInt8) {
+        guard let outcome = Outcome.allCases.first(where: { $0.code == code }) else { return nil }
+        self = outcome
+    }
+}
