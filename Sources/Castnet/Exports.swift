@@ -1,2 +1,4 @@
-// Topics, policies, settings and outcomes are part of the public API: one import brings them all.
+// The vocabulary of the public API lives in CastnetCore: users need only `import Castnet`.
 @_exported public import CastnetCore
+
+@_exported public import struct NIOCore.ByteBuffer

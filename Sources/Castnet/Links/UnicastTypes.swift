@@ -1,0 +1,62 @@
+package import CastnetCore
+package import NIOCore
+
+/// A call or cast, or one copy of a fanout, on its way to one member.
+package struct OutboundMessage: Sendable {
+    package var kind: MessageKind
+    package var topic: Topic
+    package var server: String?
+    package var instance: String?
+    package var sequence: UInt64
+    package var sentAtMicroseconds: UInt64
+    package var deadline: Instant
+    package var settle: Settlement
+    package var headers: Headers
+    package var payload: ByteBuffer
+    package var route: Route
+    package var mandatory: Bool
+}
+
+/// How a message ended, with what came back.
+package struct SendResult: Sendable {
+    package var outcome: Outcome
+    package var why: String?
+    package var member: NodeIdentity?
+    package var carrier: Carrier
+    package var latency: Duration
+    package var headers = Headers()
+    package var payload = ByteBuffer()
+}
+
+/// Whom to tell how a message ended: exactly once, on the loop.
+package enum Completion: Sendable {
+    case continuation(UnsafeContinuation<SendResult, Never>)
+    /// A copy of a fanout: the receipt's token, where one was asked, and whose copy it is.
+    case copy(receipt: UInt64?, NodeIdentity)
+}
+
+/// Where an answer must go. Held by handlers on any thread, used only on the loop.
+package enum ReplyToken: Sendable {
+    case link(Link, id: UInt64)
+    /// A message this node sent to itself.
+    case local(id: UInt64)
+}
+
+/// Who serves topics; asked on the loop.
+package protocol MemberSource: AnyObject {
+    /// The members that serve a topic, the own node among them.
+    func members(serving topic: Topic) -> [Member]
+}
+
+/// What links bring up; called on the loop.
+package protocol UnicastSink: AnyObject {
+    /// The desk that answers are left at.
+    var answers: AnswerDesk { get }
+    /// A message for this node's members; its answer comes back through the delivery's slip.
+    /// False: read no more from the link until ``Unicast/resumeReading()``.
+    func received(_ delivery: Delivery, settle: Settlement) -> Bool
+    /// A copy of a fanout has ended.
+    func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int)
+    /// A peer said who it is.
+    func met(_ peer: NodeIdentity)
+}

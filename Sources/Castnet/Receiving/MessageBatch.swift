@@ -1,0 +1,60 @@
+import CastnetCore
+public import NIOCore
+
+/// Messages that reached a subscription together; messages of one record are cut apart only as they are read.
+public struct MessageBatch: Sequence, Sendable {
+    package let deliveries: [Delivery]
+
+    package init(_ deliveries: [Delivery]) { self.deliveries = deliveries }
+
+    /// How many messages the batch holds.
+    public var count: Int { deliveries.reduce(0) { $0 + $1.record.count } }
+
+    /// Calls `body` with the payload bytes of every message, the fastest way through a batch.
+    public func forEachPayload(_ body: (ByteBuffer) throws -> Void) rethrows {
+        for delivery in deliveries {
+            guard delivery.record.isRun else {
+                try body(delivery.record.body)
+                continue
+            }
+            var rest = delivery.record.body
+            while let length = rest.readInteger(as: UInt16.self),
+                let payload = rest.readSlice(length: Int(length))
+            {
+                try body(payload)
+            }
+        }
+    }
+
+    /// Reads the messages in order.
+    public func makeIterator() -> Iterator { Iterator(deliveries: deliveries) }
+
+    /// Reads the messages of a batch in order.
+    public struct Iterator: IteratorProtocol, Sendable {
+        private let deliveries: [Delivery]
+        private var current = 0
+        private var index = 0
+        private var body = ByteBuffer()
+
+        init(deliveries: [Delivery]) {
+            self.deliveries = deliveries
+            if let first = deliveries.first { body = first.record.body }
+        }
+
+        /// The next message.
+        public mutating func next() -> Message? {
+            while current < deliveries.count {
+                if index < deliveries[current].record.count,
+                    let message = deliveries[current].message(at: index, from: &body)
+                {
+                    index += 1
+                    return message
+                }
+                current += 1
+                index = 0
+                if current < deliveries.count { body = deliveries[current].record.body }
+            }
+            return nil
+        }
+    }
+}
