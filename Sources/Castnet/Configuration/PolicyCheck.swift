@@ -25,7 +25,6 @@ struct PolicyCheck {
             warnInertKeys(policy.route, path: path)
         }
         checkReachability()
-        warnSplitFanouts()
     }
 
     private func checkBounds(_ route: Route, path: String) {
@@ -122,7 +121,8 @@ struct PolicyCheck {
             if policy.route.carrier == .multicast { policy.kinds.formIntersection([.fanout]) }
             return policy
         }
-        for (index, why) in PolicyTable(rules).unreachableRules(messageSizeMax: messageSizeMax) {
+        let review = TableReview(PolicyTable(rules), messageSizeMax: messageSizeMax)
+        for (index, why) in review.unreachable {
             let path = policies[index].path
             switch why {
             case .covered(let others):
@@ -140,11 +140,18 @@ struct PolicyCheck {
                     uses: ["limits.message"])
             }
         }
+        warnOfReview(review)
     }
 
-    private func warnSplitFanouts() {
-        let messageSizeMax = max(0, configuration.limits.message)
-        for split in configuration.table.splitFanouts(messageSizeMax: messageSizeMax) {
+    private func warnOfReview(_ review: TableReview) {
+        if review.judgedCount < policies.count {
+            log.warn(
+                "policies",
+                found: "\(policies.count) rules, too tangled to look for unreachable ones behind rule "
+                    + "\(review.judgedCount)",
+                allowed: "fewer rules, sizes or wildcards")
+        }
+        for split in review.splitFanouts {
             let ways = split.policies.map { policy in
                 policy.route.carrier.rawValue + (policy.route.channel.map { " on \($0)" } ?? "")
             }

@@ -121,10 +121,10 @@ extension Policy {
         }
     }
 
-    /// The conditions and the route's effective settings.
+    /// The conditions and the route's settings.
     private var namedValues: [RouteEntry] {
         var values = [RouteEntry(key: "kinds", value: .text(kinds.sortedNames))]
         if let size { values.append(RouteEntry(key: "size", value: .text(size.description))) }
-        return values + route.effectiveEntries
+        return values + route.entries
     }
 }

@@ -38,7 +38,7 @@ public struct ChannelPlan: Hashable, Sendable {
     /// with one window outstanding to keep up `rate`; with more the channel is slower, not lossy.
     public func membersAtFullRate(_ rate: Int) -> Int {
         let seconds = Double(window.saturatingTimes(mtu)) / Double(max(1, rate))
-        return Int(min(1e9, seconds * 2_000))
+        return Int(min(1e9, max(0, seconds * 2_000)))
     }
 
     /// What retention must at least hold: `rate` for `repair-time`, in buffers; nil for an automatic rate.
@@ -46,8 +46,8 @@ public struct ChannelPlan: Hashable, Sendable {
         guard let rate = settings.rate, mtu > 0 else { return nil }
         let bytes = Double(rate) * settings.repairTime.seconds
         let packets = (bytes / Double(mtu)).rounded(.up)
-        guard packets.isFinite, packets < 1e15 else { return .max }
-        return Int(packets).saturatingTimes(mtu.saturatingPlus(bufferOverhead))
+        guard packets < 1e15 else { return .max }
+        return Int(max(0, packets)).saturatingTimes(mtu.saturatingPlus(bufferOverhead))
     }
 
     /// The largest power of two that holds no more than `rate` × 250 ms (PGM owes repairs that long, then

@@ -1,26 +1,27 @@
 /// Questions about sets of patterns, answered by walking their automata side by side over at most as many
 /// segments as a topic may have.
 enum PatternInclusion {
-    /// The most states one question may look at: tables are small, and a hostile one must not stop a start.
-    static let stateCountMax = 20_000
+    /// The steps one question may take: tables are small, and a hostile one must not stop a start.
+    static let effortMax = 100_000
     private static let segmentCountMax = 8
 
     /// True when every topic that `pattern` matches is matched by at least one of `others`; nil when the
-    /// question is too large to answer.
-    static func isCovered(_ pattern: TopicPattern, by others: [TopicPattern]) -> Bool? {
+    /// question takes more steps than `effort` has left.
+    static func isCovered(
+        _ pattern: TopicPattern, by others: [TopicPattern], effort: inout Int
+    ) -> Bool? {
         struct State: Hashable {
             var own: TopicPattern.Positions
             var others: [TopicPattern.Positions]
         }
-        var looked = 0
         var level: Set<State> = [State(own: pattern.start, others: others.map(\.start))]
         for _ in 0..<segmentCountMax {
             var next: Set<State> = []
             for state in level {
                 let alive = zip(others, state.others).map { Walker(pattern: $0, positions: $1) }
                 for symbol in symbols(of: Walker(pattern: pattern, positions: state.own), beside: alive) {
-                    looked += 1
-                    if looked > stateCountMax { return nil }
+                    effort -= 1 + others.count
+                    if effort < 0 { return nil }
                     let own = pattern.step(state.own, over: symbol)
                     if own.isEmpty { continue }
                     let stepped = zip(others, state.others).map { $0.step($1, over: symbol) }

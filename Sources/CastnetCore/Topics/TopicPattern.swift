@@ -55,7 +55,20 @@ public struct TopicPattern: Hashable, Sendable, CustomStringConvertible {
 
     /// True when every topic that `other` matches is matched by this pattern too.
     public func covers(_ other: TopicPattern) -> Bool {
-        PatternInclusion.isCovered(other, by: [self]) == true
+        var effort = PatternInclusion.effortMax
+        return PatternInclusion.isCovered(other, by: [self], effort: &effort) == true
+    }
+
+    /// True when the first or the last segments already keep the patterns apart; false says nothing.
+    func isPlainlyDisjoint(from other: TopicPattern) -> Bool {
+        func differ(_ left: Segment?, _ right: Segment?) -> Bool {
+            if case .literal(let left) = left, case .literal(let right) = right {
+                left != right
+            } else {
+                false
+            }
+        }
+        return differ(segments.first, other.segments.first) || differ(segments.last, other.segments.last)
     }
 
     /// A topic that both patterns match, or nil when there is none.

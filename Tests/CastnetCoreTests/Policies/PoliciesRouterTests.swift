@@ -76,7 +76,7 @@ struct PoliciesRouterTests {
         arguments: UInt64(1)...80)
     func unreachableAgreesWithTopics(seed: UInt64) {
         let sample = Sample(seed: seed, letters: ["a", "b"])
-        let unreachable = Set(sample.table.unreachableRules().map(\.index))
+        let unreachable = Set(TableReview(sample.table).unreachable.map(\.index))
         var reached: Set<Int> = []
         for topic in Self.everyTopic {
             for kind in MessageKind.allCases {
@@ -108,8 +108,8 @@ struct PoliciesRouterTests {
         ])
         let choice = table.choice(for: Topic(unchecked: "a"), kind: .call)
         #expect(choice.policies.map(\.index) == [0, 2])
-        #expect(table.unreachableRules().map(\.index) == [1, 3])
-        #expect(table.unreachableRules().map(\.why) == [.covered(by: [0]), .covered(by: [0, 2])])
+        #expect(TableReview(table).unreachable.map(\.index) == [1, 3])
+        #expect(TableReview(table).unreachable.map(\.why) == [.covered(by: [0]), .covered(by: [0, 2])])
     }
 
     @Test("a rule can be covered by others' kinds together, and by no size at all")
@@ -122,9 +122,25 @@ struct PoliciesRouterTests {
             Policy(match: TopicPattern(unchecked: "b"), size: SizeCondition(.above, 1 << 20), route: route),
             Policy(match: TopicPattern(unchecked: "c"), size: SizeCondition(.below, 0), route: route),
         ])
-        let found = table.unreachableRules(messageSizeMax: 1 << 20)
+        let found = TableReview(table, messageSizeMax: 1 << 20).unreachable
         #expect(found.map(\.index) == [2, 3, 4])
         #expect(found.map(\.why) == [.covered(by: [0, 1]), .size, .size])
+    }
+
+    @Test("a tangled table is judged as far as the budget goes")
+    func tangled() {
+        var random = SeededGenerator(seed: 5)
+        let segments = ["a", "b", "*", "**", "**", "c"]
+        let table = PolicyTable(
+            (0..<300).map { number in
+                let text = (0..<8).map { _ in segments.randomElement(using: &random) ?? "a" }.joined(
+                    separator: ".")
+                return Policy(
+                    match: TopicPattern(unchecked: text), size: SizeCondition(.above, number * 1000),
+                    route: Route(carrier: .ephemeral))
+            })
+        let review = TableReview(table)
+        #expect((1..<300).contains(review.judgedCount))
     }
 
     @Test("fanouts split by size are found with a topic that shows it")
@@ -137,13 +153,13 @@ struct PoliciesRouterTests {
                 match: TopicPattern(unchecked: "*.b"), kinds: [.fanout],
                 route: Route(carrier: .multicast, channel: "c")),
         ])
-        let splits = table.splitFanouts()
+        let splits = TableReview(table).splitFanouts
         #expect(splits.map(\.index) == [0])
         #expect(splits.first?.topic.name == "a.b")
         let same = PolicyTable([
             Policy(match: .everything, size: SizeCondition(.below, 9), route: Route(carrier: .ephemeral))
         ])
-        #expect(same.splitFanouts().isEmpty)
+        #expect(TableReview(same).splitFanouts.isEmpty)
     }
 
     private static let everyTopic: [Topic] = {
