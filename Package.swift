@@ -97,6 +97,7 @@ let package = Package(
         .testTarget(
             name: "CastnetTests",
             dependencies: ["Castnet", "CastnetCore", "CastnetTestKit", nioCore, nioPosix, logging],
+            exclude: ["Fixtures"],
             swiftSettings: dialect),
         .testTarget(
             name: "SimulationTests", dependencies: ["CastnetCore", "CastnetTestKit", nioCore],

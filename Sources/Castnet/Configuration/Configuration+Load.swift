@@ -5,7 +5,7 @@ extension Configuration {
     /// Reads the file at `path`, with `overrides` on top and `${NAME}` from `environment`
     /// (nil: the process's own).
     ///
-    /// Throws a ``CastnetError`` with code `invalidConfiguration` whose message has one line for each problem.
+    /// Throws a ``CastnetError`` with code `invalidConfiguration`; its message has one line for each problem.
     public static func load(
         path: String, overrides: [ConfigurationOverride] = [],
         environment: [String: String]? = nil

@@ -49,15 +49,17 @@ extension ProblemLog {
 
     /// Reports a value that breaks the rule in words of the key `name`.
     func reject(_ value: String, _ path: String, _ name: String, because reason: String = "is not allowed") {
+        guard !hasFailed(path) else { return }
         let allowed = ConfigurationKey.named(name)?.allowed ?? ""
-        report(path, found: "\(shown(value, path)) \(reason)", allowed: allowed)
+        report(path, at: nil, found: "\(shown(value, path)) \(reason)", allowed: allowed)
     }
 
     /// The value as the file writes it, or else as `value` says.
     func shown(_ value: String, _ path: String) -> String { quoted(texts[path] ?? value) }
 
     private func outOfRange(_ path: String, _ value: String, _ key: ConfigurationKey) {
-        report(path, found: "\(shown(value, path)) is out of range", allowed: key.allowed)
+        guard !hasFailed(path) else { return }
+        report(path, at: nil, found: "\(shown(value, path)) is out of range", allowed: key.allowed)
     }
 }
 
@@ -192,16 +194,16 @@ extension ConfigurationCheck {
             guard let rate, rate >= 1, rate < mtu else { continue }
             log.report(
                 "\(path).\(key)",
-                found:
-                    "\(log.shown(Quantity.text(rate: rate), "\(path).\(key)")) is less than one packet a second",
+                found: log.shown(Quantity.text(rate: rate), "\(path).\(key)")
+                    + " is less than one packet a second",
                 allowed: "at least \(Quantity.text(rate: mtu)), one packet of \(mtu) bytes",
                 uses: ["\(path).mtu"])
         }
         if let rate = channel.rate, let topicRate = channel.topicRate, topicRate > rate {
             log.report(
                 "\(path).topic-rate",
-                found:
-                    "\(log.shown(Quantity.text(rate: topicRate), "\(path).topic-rate")) is more than the channel's rate",
+                found: log.shown(Quantity.text(rate: topicRate), "\(path).topic-rate")
+                    + " is more than the channel's rate",
                 allowed: "at most \(Quantity.text(rate: rate))", uses: ["\(path).rate"])
         }
         if let needed = ChannelPlan.repairBytes(channel, mtu: mtu), needed > channel.retention {
@@ -239,7 +241,8 @@ extension ConfigurationCheck {
                 log.report(path, found: fault, allowed: ConfigurationReader.channelNames)
             }
             if configuration.channels[..<index].contains(where: { $0.name == channel.name }) {
-                log.report(path, found: "\(quoted(channel.name)) once more", allowed: "each channel once")
+                log.note(
+                    path, at: nil, found: "\(quoted(channel.name)) once more", allowed: "each channel once")
             }
         }
     }
@@ -268,16 +271,17 @@ extension ConfigurationCheck {
     private func checkMemory() {
         let plan = MemoryPlan(configuration)
         let limit = configuration.limits.memory
-        guard plan.totalBytes > limit else { return }
+        let uses = ["limits.memory", "limits.subscription-backlog", "channels"]
+        guard plan.totalBytes > limit, !uses.contains(where: log.hasFailed) else { return }
         let parts = plan.parts.map { "\($0.name) \($0.bytes)" }.joined(separator: " + ")
-        log.report(
-            "limits.memory",
+        let isWritten = log.places["limits.memory"] != nil
+        log.note(
+            "limits.memory", at: log.place(of: isWritten ? "limits.memory" : "channels"),
             found:
                 "\(log.shown(Quantity.text(bytes: limit), "limits.memory")) is less than this table may use: "
                 + "\(plan.totalBytes) bytes (\(parts))",
             allowed: "limits.memory of at least \(plan.totalBytes)B, or smaller retention, windows or "
-                + "subscription-backlog",
-            uses: ["channels", "limits.subscription-backlog"])
+                + "subscription-backlog")
     }
 }
 

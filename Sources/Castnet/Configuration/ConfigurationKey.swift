@@ -33,11 +33,14 @@ public struct ConfigurationKey: Sendable {
     public var allowed: String {
         switch bounds {
         case .duration(let range):
-            "a time from \(Quantity.text(range.lowerBound)) to \(Quantity.text(range.upperBound)), such as 250ms, 2s, 1min"
+            "a time from \(Quantity.text(range.lowerBound)) to \(Quantity.text(range.upperBound)), "
+                + "such as 250ms, 2s, 1min"
         case .bytes(let range):
-            "bytes from \(Quantity.text(bytes: range.lowerBound)) to \(Quantity.text(bytes: range.upperBound)), such as 64KiB, 16MiB, 50MB"
+            "bytes from \(Quantity.text(bytes: range.lowerBound)) to "
+                + "\(Quantity.text(bytes: range.upperBound)), such as 64KiB, 16MiB, 50MB"
         case .rate(let range, let orAuto):
-            "\(orAuto ? "auto, or " : "")a rate from \(Quantity.text(rate: range.lowerBound)) to \(Quantity.text(rate: range.upperBound)), such as 50MB/s, 100Mbit/s"
+            "\(orAuto ? "auto, or " : "")a rate from \(Quantity.text(rate: range.lowerBound)) to "
+                + "\(Quantity.text(rate: range.upperBound)), such as 50MB/s, 100Mbit/s"
         case .perMinute(let range):
             "messages a minute from \(range.lowerBound)/min to \(range.upperBound)/min"
         case .count(let range): "a whole number from \(range.lowerBound) to \(range.upperBound)"
@@ -106,7 +109,8 @@ public struct ConfigurationKey: Sendable {
             "Multicast beacons: how nodes on one network find each other."),
         .init("directory.beacon.group", "239.192.0.1", group, "The beacons' group."),
         .init(
-            "directory.beacon.port", "7401", port, "The beacons' UDP port, used by nothing else in the file."),
+            "directory.beacon.port", "7401", port,
+            "The beacons' UDP port, used by nothing else in the file."),
         .init(
             "directory.beacon.interval", "1s", .duration(.milliseconds(100)...(.seconds(60))),
             "The time between two beacons of a node in a small group."),

@@ -85,7 +85,7 @@ struct PolicyCheck {
         return "one of \(configuration.channels.map(\.name).joined(separator: ", "))"
     }
 
-    /// The idle time is `linger`. Where the rule leaves it at its default, an idle persistent link stays open.
+    /// The idle time is `linger`. Where the rule does not set it, an idle persistent link stays open.
     private func checkTimes(_ route: Route, path: String) {
         let hasIdleTime: Bool
         switch route.carrier {
@@ -115,7 +115,7 @@ struct PolicyCheck {
 
     private func checkReachability() {
         let messageSizeMax = max(0, configuration.limits.message)
-        // A multicast rule for calls is reported as that; what it would hide without them is not judged by it.
+        // A multicast rule for calls is reported as that; here it counts for the fanouts it can carry.
         let rules = configuration.policies.map { policy in
             var policy = policy
             if policy.route.carrier == .multicast { policy.kinds.formIntersection([.fanout]) }
@@ -159,8 +159,8 @@ struct PolicyCheck {
             for way in ways where !distinct.contains(way) { distinct.append(way) }
             log.warn(
                 "\(policies[split.index].path).size",
-                found:
-                    "size splits the fanouts of topics such as \(split.topic) over \(distinct.joined(separator: " and "))",
+                found: "size splits the fanouts of topics such as \(split.topic) over "
+                    + distinct.joined(separator: " and "),
                 allowed: "one carrier for all fanouts of a topic, where their order matters",
                 uses: ["\(policies[split.index].path)"])
         }

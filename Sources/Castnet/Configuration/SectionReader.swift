@@ -44,7 +44,8 @@ struct SectionReader {
     func section(_ key: String) -> SectionReader? {
         guard let tree = tree(key) else { return nil }
         let name = section.isEmpty ? key : "\(section).\(key)"
-        let allowed = "a map with \(ConfigurationKey.names(in: name).joined(separator: ", "))"
+        let keys = ConfigurationKey.names(in: name)
+        let allowed = keys.isEmpty ? "a map of \(key) by name" : "a map with \(keys.joined(separator: ", "))"
         return SectionReader(tree, path: path(key), section: name, allowed: allowed, log: log)
     }
 

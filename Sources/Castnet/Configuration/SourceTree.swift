@@ -125,8 +125,8 @@ extension SourceTree {
 
 /// `${NAME}` and `${NAME:-default}` in values.
 enum EnvironmentText {
-    /// Stand-ins for the braces of `${NAME}`, which YAML would take for a map inside `[ ]` and `{ }`. They are
-    /// one scalar each, so that places stay true, and of a private-use area, so that no text needs them.
+    /// Stand-ins for the braces of `${NAME}`, which YAML would take for a map inside `[ ]` and `{ }`: one
+    /// scalar each, so that places stay true, and of a private-use area, so that no text needs them.
     private static let braces: (open: Character, close: Character) = ("\u{F8E0}", "\u{F8E1}")
 
     /// The text with the braces of its variables hidden from YAML.

@@ -38,13 +38,13 @@ struct YAMLReader {
                 guard let root = try parser.singleRoot() else { return .success(emptyTree) }
                 // Anchors are weak references into the parser: keep it until the tree is converted.
                 return withExtendedLifetime(parser) {
-                    .success(converted(root, path: "", depth: 0, edits: edits))
+                    .success(converted(root, path: "", after: nil, in: Source(text: text, edits: edits)))
                 }
             } catch YamlError.duplicatedKeysInMapping(let keys, let context) {
                 guard edits.count < Self.repeatedKeyCountMax,
-                    let edit = KeyMark(renaming: context.mark, number: edits.count, in: &text)
+                    let edit = KeyMark(renaming: TextMark(context.mark), number: edits.count, in: &text)
                 else {
-                    let mark = original(context.mark, edits)
+                    let mark = original(TextMark(context.mark), edits)
                     let names = keys.map { quoted(KeyMark.stripped($0)) }.joined(separator: ", ")
                     return .failure(
                         problem(mark.line, mark.column, "\(names) more than once", "each key once"))
@@ -66,8 +66,21 @@ struct YAMLReader {
         ConfigurationProblem(file: file, line: line, column: column, key: "", found: found, allowed: allowed)
     }
 
-    private func place(_ mark: Mark?, _ edits: [KeyMark]) -> Place {
-        let mark = mark.map { original($0, edits) } ?? (line: 1, column: 1)
+    /// The text libyaml saw, and how it differs from the file.
+    private struct Source {
+        var text: String
+        var edits: [KeyMark]
+        var depth = 0
+
+        var deeper: Source {
+            var source = self
+            source.depth += 1
+            return source
+        }
+    }
+
+    private func place(_ mark: TextMark?, _ edits: [KeyMark]) -> Place {
+        let mark = original(mark ?? TextMark(line: 1, column: 1), edits)
         return Place(file: file, line: mark.line, column: mark.column, rank: rank)
     }
 }
@@ -75,15 +88,24 @@ struct YAMLReader {
 // MARK: - From nodes to the tree
 
 extension YAMLReader {
-    private func converted(_ node: Node, path: String, depth: Int, edits: [KeyMark]) -> SourceTree {
-        let place = place(node.mark, edits)
-        var tree = SourceTree(place: place, content: .broken)
+    /// The tree of `node`, which stands behind `before`: a node from before that place is an alias.
+    private func converted(_ node: Node, path: String, after before: TextMark?, in source: Source)
+        -> SourceTree
+    {
+        var tree = SourceTree(place: place(node.mark.map(TextMark.init), source.edits), content: .broken)
         func refuse(_ found: String, _ allowed: String) -> SourceTree {
-            log.report(path, at: place, found: found, allowed: allowed)
+            log.report(path, at: tree.place, found: found, allowed: allowed)
             return tree
         }
-        if node.anchor != nil { return refuse("a YAML anchor", "values written out: no anchors, no aliases") }
-        if depth > Self.depthMax {
+        if node.anchor != nil {
+            let allowed = "values written out: no anchors, no aliases"
+            guard let before, let mark = node.mark.map(TextMark.init), mark < before else {
+                return refuse("a YAML anchor", allowed)
+            }
+            tree.place = place(aliasMark(after: before, in: source), source.edits)
+            return refuse("a YAML alias", allowed)
+        }
+        if source.depth > Self.depthMax {
             return refuse("nesting deeper than \(Self.depthMax) levels", "less nesting")
         }
         let tag = node.tag.rawValue
@@ -92,14 +114,12 @@ extension YAMLReader {
         }
         switch node {
         case .scalar(let scalar):
-            tree.content = text(scalar, path: path, place: place)
+            tree.content = text(scalar, path: path, place: tree.place)
         case .sequence(let sequence):
             tree.content = .list(
-                sequence.enumerated().map { index, item in
-                    converted(item, path: "\(path)[\(index)]", depth: depth + 1, edits: edits)
-                })
+                items(sequence, path: path, in: source))
         case .mapping(let mapping):
-            tree.content = .map(entries(mapping, path: path, depth: depth, edits: edits))
+            tree.content = .map(entries(mapping, path: path, in: source))
         case .alias:
             return refuse("a YAML alias", "values written out: no anchors, no aliases")
         }
@@ -120,12 +140,39 @@ extension YAMLReader {
         }
     }
 
-    private func entries(
-        _ mapping: Node.Mapping, path: String, depth: Int, edits: [KeyMark]
-    ) -> [SourceTree.Entry] {
+    private func items(_ sequence: Node.Sequence, path: String, in source: Source) -> [SourceTree] {
+        var before = sequence.mark.map(TextMark.init)
+        return sequence.enumerated().map { index, item in
+            let tree = converted(item, path: "\(path)[\(index)]", after: before, in: source.deeper)
+            if let start = before, let mark = item.mark.map(TextMark.init) {
+                before = mark < start ? aliasMark(after: start, in: source).next : mark
+            }
+            return tree
+        }
+    }
+
+    /// Where the alias behind `mark` is; libyaml's wrapper tells only where its anchor is.
+    private func aliasMark(after mark: TextMark, in source: Source) -> TextMark {
+        let scalars = source.text.unicodeScalars
+        var found = mark
+        guard var index = Self.index(of: mark, in: scalars) else { return mark }
+        while index < scalars.endIndex, scalars[index] != "*" {
+            found = scalars[index] == "\n" ? TextMark(line: found.line + 1, column: 1) : found.next
+            index = scalars.index(after: index)
+        }
+        return found
+    }
+
+    private func entries(_ mapping: Node.Mapping, path: String, in source: Source) -> [SourceTree.Entry] {
         var entries: [SourceTree.Entry] = []
+        var before = mapping.mark.map(TextMark.init)
         for (key, value) in mapping {
-            let keyPlace = place(key.mark, edits)
+            var mark = key.mark.map(TextMark.init)
+            if key.anchor != nil, let start = before, let anchor = mark, anchor < start {
+                mark = aliasMark(after: start, in: source)
+            }
+            before = mark?.next
+            let keyPlace = place(mark, source.edits)
             guard case .scalar(let scalar) = key, key.anchor == nil else {
                 let found =
                     key.anchor != nil ? "a YAML anchor or alias as a key" : "a key that is a map or a list"
@@ -139,15 +186,35 @@ extension YAMLReader {
             } else if let first = entries.first(where: { $0.key == name }) {
                 log.report(
                     inner, at: keyPlace,
-                    found:
-                        "\(quoted(name)) once more; the first is at \(first.place.line):\(first.place.column)",
+                    found: "\(quoted(name)) once more; the first is at "
+                        + "\(first.place.line):\(first.place.column)",
                     allowed: "each key once")
             } else {
-                let tree = converted(value, path: inner, depth: depth + 1, edits: edits)
+                let tree = converted(
+                    value, path: inner, after: key.mark.map(TextMark.init), in: source.deeper)
                 entries.append(.init(key: name, place: keyPlace, value: tree))
             }
         }
         return entries
+    }
+}
+
+/// A line and a column in the text libyaml saw.
+private struct TextMark: Comparable {
+    var line: Int
+    var column: Int
+
+    init(line: Int, column: Int) {
+        self.line = line
+        self.column = column
+    }
+
+    init(_ mark: Mark) { self.init(line: mark.line, column: mark.column) }
+
+    var next: TextMark { TextMark(line: line, column: column + 1) }
+
+    static func < (left: TextMark, right: TextMark) -> Bool {
+        (left.line, left.column) < (right.line, right.column)
     }
 }
 
@@ -162,7 +229,7 @@ private struct KeyMark {
     var width: Int
 
     /// Renames the key at `mark`; nil when no plain or quoted text stands there.
-    init?(renaming mark: Mark, number: Int, in text: inout String) {
+    init?(renaming mark: TextMark, number: Int, in text: inout String) {
         var scalars = text.unicodeScalars
         guard var index = YAMLReader.index(of: mark, in: scalars) else { return nil }
         guard index < scalars.endIndex, !["!", "&", "*", "[", "{", "?", "|", ">"].contains(scalars[index])
@@ -192,16 +259,16 @@ private struct KeyMark {
 
 extension YAMLReader {
     /// The mark in the text as it was before any key was renamed.
-    private func original(_ mark: Mark, _ edits: [KeyMark]) -> (line: Int, column: Int) {
+    private func original(_ mark: TextMark, _ edits: [KeyMark]) -> TextMark {
         let column = edits.reversed().reduce(mark.column) { column, edit in
             mark.line == edit.line && column > edit.column ? max(edit.column, column - edit.width) : column
         }
-        return (mark.line, column)
+        return TextMark(line: mark.line, column: column)
     }
 
     /// Where libyaml's line and column are; it counts scalars, and CR LF as one break.
     fileprivate static func index(
-        of mark: Mark, in scalars: String.UnicodeScalarView
+        of mark: TextMark, in scalars: String.UnicodeScalarView
     ) -> String.UnicodeScalarView.Index? {
         var (line, index) = (1, scalars.startIndex)
         while line < mark.line, index < scalars.endIndex {
@@ -279,14 +346,20 @@ extension YAMLReader {
     {
         guard let error = error as? YamlError else { return problem(1, 1, "\(error)", "YAML") }
         switch error {
-        case .scanner(let context, let text_, let mark, _), .parser(let context, let text_, let mark, _),
-            .composer(let context, let text_, let mark, _):
+        case .scanner(let context, let what, let mark, _), .parser(let context, let what, let mark, _),
+            .composer(let context, let what, let mark, _):
+            let mark = TextMark(mark)
             let place = original(mark, edits)
             if let hint = hint(at: mark, in: text) {
                 let column = max(1, place.column - hint.back)
                 return problem(place.line, column, hint.fault.found, hint.fault.allowed)
             }
-            let words = [context?.text, text_].compactMap { $0 }.joined(separator: ", ")
+            if what.hasPrefix("Maximum nesting") {
+                return problem(
+                    place.line, place.column, "nesting far deeper than \(Self.depthMax) levels",
+                    "less nesting")
+            }
+            let words = [context?.text, what].compactMap { $0 }.joined(separator: ", ")
             return problem(
                 place.line, place.column, "a YAML syntax error: \(words)", "YAML: maps, lists and texts")
         case .memory:
@@ -297,7 +370,7 @@ extension YAMLReader {
     }
 
     /// What people usually meant at a place libyaml cannot scan, and how many columns before it that began.
-    private func hint(at mark: Mark, in text: String) -> (fault: ConfigurationFault, back: Int)? {
+    private func hint(at mark: TextMark, in text: String) -> (fault: ConfigurationFault, back: Int)? {
         let scalars = text.unicodeScalars
         guard let index = Self.index(of: mark, in: scalars) else { return nil }
         let here = index < scalars.endIndex ? scalars[index] : " "

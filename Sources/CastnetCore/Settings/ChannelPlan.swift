@@ -8,7 +8,7 @@ public struct ChannelPlan: Hashable, Sendable {
     /// The smallest and largest window, in packets.
     public static let windowRange = 64...1_048_576
     /// The largest window chosen without being asked, in packets.
-    static let chosenWindowMax = 65_536
+    static let chosenWindowMax = 16_384
 
     /// The largest IP packet.
     public var mtu: Int
