@@ -154,10 +154,13 @@ extension Fault {
                     statement: "\(traffic.match)\(Self.chance(probability))counter drop")
             }
         case .duplicate(let probability, let traffic):
+            // The copy passes the same hook: the mark keeps it from being copied again. The kernel takes marks
+            // off on the way into another namespace.
             [
                 PacketRule(
                     direction: .in,
-                    statement: "\(traffic.match)\(Self.chance(probability))counter dup to \"\(port)\"")
+                    statement: "\(traffic.match)meta mark != 0xca57 \(Self.chance(probability))"
+                        + "meta mark set 0xca57 counter dup to \"\(port)\"")
             ]
         case .blackout: Direction.both.single.map { PacketRule(direction: $0, statement: "counter drop") }
         case .rate, .mtu, .linkDown: []
@@ -165,7 +168,9 @@ extension Fault {
     }
 
     private static func chance(_ probability: Double) -> String {
-        "numgen random mod 1000000 < \(Int((probability * 1_000_000).rounded())) "
+        let millionths = Int((probability * 1_000_000).rounded())
+        // nft refuses a comparison that always holds.
+        return millionths >= 1_000_000 ? "" : "numgen random mod 1000000 < \(millionths) "
     }
 }
 

@@ -185,6 +185,18 @@ package struct Lab: Sendable {
         return try JSONDecoder().decode([BridgePort].self, from: Data(text.utf8)).filter { $0.alias != nil }
     }
 
+    /// The hosts that have joined a multicast group, as the bridge has learned from their reports.
+    package func listeners(of group: String) async throws -> Set<String> {
+        let text = try await Tool.run(
+            "bridge", ["-n", bridgeNamespace, "-o", "mdb", "show", "dev", Self.bridgeDevice])
+        // `N: br0  p2  239.192.7.10  temp`, with `grp` before the group in some versions.
+        let ports = text.split(separator: "\n").map {
+            $0.split(whereSeparator: \.isWhitespace).map(String.init)
+        }
+        .filter { $0.contains(group) }
+        return Set(hosts.filter { host in ports.contains { $0.contains(host.port) } }.map(\.name))
+    }
+
     /// True where this process can make namespaces; otherwise why not.
     package static func availability() async -> LabAvailability {
         for tool in ["ip", "nft", "tc", "ethtool"] where Tool.path(of: tool) == nil {

@@ -29,9 +29,11 @@ package final class LabProcess: Sendable {
 
     deinit { signal(SIGKILL) }
 
-    static func spawn(
-        _ tool: String, _ arguments: [String], environment: [String: String], title: String
+    /// Starts a program on this machine itself; ``LabHost/spawn(_:_:environment:)`` starts one on a host.
+    package static func spawn(
+        _ tool: String, _ arguments: [String], environment: [String: String] = [:], title: String? = nil
     ) async throws -> LabProcess {
+        let title = title ?? ([tool] + arguments).joined(separator: " ")
         guard let path = Tool.path(of: tool) else { throw LabError.toolMissing(tool) }
         let record = ProcessRecord()
         let pid = try await withCheckedThrowingContinuation {

@@ -24,7 +24,7 @@ struct LabFault: AsyncParsableCommand {
     var words: [String]
 
     @Option(name: .customLong("for"), help: "Take the fault off again after this time, 10s for example.")
-    var duration: LabDuration?
+    var duration: TimeArgument?
 
     mutating func run() async throws {
         let (prefix, name, words, duration) = (selection.prefix, host, words, duration)
@@ -36,7 +36,7 @@ struct LabFault: AsyncParsableCommand {
             default:
                 let fault = try Fault(words: words)
                 guard let duration else { return _ = try await host.apply(fault) }
-                try await Self.hold(fault, on: host, for: duration.value)
+                try await Self.hold(fault, on: host, for: duration.duration)
             }
         }
     }
@@ -48,18 +48,5 @@ struct LabFault: AsyncParsableCommand {
         let number = await stop.first(within: duration)
         try await host.clear(applied)
         if let number { throw ExitCode(128 + number) }
-    }
-}
-
-/// A duration as an argument: a number with `ms`, `s`, `m` or `h`.
-struct LabDuration: ExpressibleByArgument {
-    let value: Duration
-
-    init?(argument: String) {
-        let units: [(String, Double)] = [("ms", 0.001), ("s", 1), ("m", 60), ("h", 3600)]
-        guard let (unit, factor) = units.first(where: { argument.hasSuffix($0.0) }),
-            let number = Double(argument.dropLast(unit.count)), number > 0, number * factor <= 86_400
-        else { return nil }
-        value = .seconds(number * factor)
     }
 }
