@@ -128,8 +128,8 @@ package struct ChannelMachine: ~Copyable {
             for loss in output.losses[losses...] { events.append(.loss(loss)) }
         }
         if let announcement = output.announcement { check(announcement) }
-        incoming[header.stream]?.feedback.heard(
-            header, next: next, share: share, now: now, using: &generator)
+        let share = share
+        incoming[header.stream]?.feedback.heard(header, next: next, share: share, now: now, using: &generator)
     }
 
     private mutating func admit(_ header: FrameHeader, now: Instant) -> Bool {
