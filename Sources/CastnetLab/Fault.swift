@@ -154,8 +154,8 @@ extension Fault {
                     statement: "\(traffic.match)\(Self.chance(probability))counter drop")
             }
         case .duplicate(let probability, let traffic):
-            // The copy passes the same hook: the mark keeps it from being copied again. The kernel takes marks
-            // off on the way into another namespace.
+            // The copy passes the same hook: the mark keeps it from being copied again. The kernel takes
+            // marks off on the way into another namespace.
             [
                 PacketRule(
                     direction: .in,

@@ -138,10 +138,10 @@ package struct Lab: Sendable {
         return batch
     }
 
-    /// A snooping bridge floods every group to every port until its querier has been up for one query response
-    /// interval, 10 s by default, and a measurement taken then is three times too slow. The interval counts
-    /// from the moment the querier is switched on, and is set before that in a command of its own because the
-    /// kernel applies `mcast_querier` first within one. So the bridge filters after 0.1 s.
+    /// A snooping bridge floods every group to every port until its querier has been up for one query
+    /// response interval, 10 s by default, and a measurement taken then is three times too slow. The interval
+    /// counts from the moment the querier is switched on, and is set before that in a command of its own
+    /// because the kernel applies `mcast_querier` first within one. So the bridge filters after 0.1 s.
     private func configureBridge(mtu: Int) async throws {
         let device = Self.bridgeDevice
         var batch = """

@@ -140,11 +140,13 @@ package enum PrivateLab {
         _ = fcntl(lifeline, F_SETFD, FD_CLOEXEC)
         DispatchQueue(label: "castnet.lab.lifeline").async { hold(lifeline) }
         try await furnish()
-        let lab = try await Lab.up(LabOptions(hostCount: hostCount, prefix: prefix))
+        // Without hosts there is no bridge either, and the command may make a lab of its own.
+        let options = LabOptions(hostCount: hostCount, prefix: prefix)
+        let hosts = hostCount == 0 ? [] : try await Lab.up(options).hosts
 
         var environment = ownEnvironment
         environment[environmentKey] = "1"
-        environment[hostsEnvironmentKey] = try lab.hosts.json()
+        environment[hostsEnvironmentKey] = try hosts.json()
         let process = try ForegroundProcess.start(
             program, Array(command.dropFirst()), environment: environment)
         child.store(process.pid, ordering: .sequentiallyConsistent)
@@ -175,7 +177,9 @@ package enum PrivateLab {
             try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         }
         try await Tool.run("mount", ["-t", "sysfs", runSource, "/sys"])
-        try await Tool.run("ip", ["link", "set", "lo", "up"])
+        // Multicast over loopback works here as it does between hosts.
+        let batch = "link set lo multicast on up\nroute add \(Lab.multicastRoute) dev lo\n"
+        try await Tool.run("ip", ["-batch", "-"], input: batch)
     }
 }
 
