@@ -1,0 +1,70 @@
+# Sourced by the acceptance scripts beside it: arguments, the release build, checks and their sum.
+#
+#     source "$(dirname "$0")/lib.sh" "$@"
+#     in_lab                              # goes on inside a private lab with its own network
+#     up=$("$CASTNET" lab up --hosts 4 --json)
+#     check "four hosts" '[ "$(wc -l <<<"$up")" = 4 ]'
+#     check_json "all accepted" "$result" '.accepted == 1000'
+#     finish
+#
+# A script prints `pass …`, `fail …` or `skip …` a check, and ends with `N passed, N failed, N skipped`.
+# CASTNET names the executable under test; unset, a release build is made once into the ordinary .build.
+
+set -uo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+ARGUMENTS=("$@")
+
+# 1 with --quick: the same checks, less load.
+QUICK=0
+for argument in "$@"; do
+    case $argument in
+        --quick) QUICK=1 ;;
+        *) echo "usage: $0 [--quick]" >&2; exit 64 ;;
+    esac
+done
+
+if [ -z "${CASTNET:-}" ]; then
+    (cd "$ROOT" && swift build -c release --product castnet) >&2 || exit 70
+    CASTNET=$(cd "$ROOT" && swift build -c release --show-bin-path)/castnet
+fi
+export CASTNET
+
+passed=0 failed=0 skipped=0
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/castnet-acceptance.XXXXXX")
+trap 'rm -rf "$WORK"' EXIT
+
+pass() { ((passed += 1)); echo "pass $*"; }
+fail() { ((failed += 1)); echo "fail $*"; }
+skip() { ((skipped += 1)); echo "skip $*"; }
+
+# check NAME COMMAND: COMMAND is one word of shell, true or not.
+check() { if eval "$2"; then pass "$1"; else fail "$1: $2"; fi; }
+
+# check_json NAME JSON EXPRESSION: a jq expression that must be true of one JSON value.
+check_json() {
+    if jq -e "$3" <<<"$2" >/dev/null 2>&1; then pass "$1"; else fail "$1: $3 of $(head -c 2000 <<<"$2")"; fi
+}
+
+# emit_json KEY=VALUE…: one line of JSON; numbers, true, false and null stay what they are.
+emit_json() {
+    local pair arguments=()
+    for pair in "$@"; do arguments+=(--arg "${pair%%=*}" "${pair#*=}"); done
+    jq -cn "${arguments[@]}" '$ARGS.named | map_values(. as $text | try fromjson catch $text)'
+}
+
+# in_lab: runs the rest of the script in a private lab; where there is none the script is skipped.
+in_lab() {
+    [ "${CASTNET_LAB:-}" = 1 ] && return
+    if ! why=$("$CASTNET" lab run --hosts 0 -- true 2>&1); then
+        skip "all: $why"
+        finish
+    fi
+    rm -rf "$WORK"
+    exec "$CASTNET" lab run --hosts 0 -- bash "$0" "${ARGUMENTS[@]}"
+}
+
+# finish: the sum, and the exit code that goes with it.
+finish() {
+    echo "$passed passed, $failed failed, $skipped skipped"
+    exit $((failed > 0))
+}
