@@ -40,7 +40,8 @@ struct CastnetCommand: AsyncParsableCommand {
             Diagnostics.print("error: \(error.message)\(error.underlying.map { ": \($0)" } ?? "")")
             exit(withError: ExitStatus(for: error).code)
         }
-        // The parser maps errors it does not know to 1, which here means "done, but not everything delivered".
+        // The parser maps errors it does not know to 1, which here means "done, but not everything
+        // delivered".
         if exitCode(for: error) == .failure, !(error is ExitCode) {
             Diagnostics.print("error: \(error)")
             exit(withError: ExitStatus.internalError.code)

@@ -2,10 +2,11 @@ import CastnetCore
 import DequeModule
 package import NIOCore
 
-/// One connection to one peer: bytes to packets, packets to its machine, the machine's actions to the channel.
+/// One connection to one peer: bytes to packets, packets to its machine, the machine's actions to the
+/// channel.
 ///
-/// Confined to the node's event loop: made, called and closed there; that makes it sendable. Memory: the parts
-/// of large messages under way (bounded by `Unicast`), and what the channel has not written yet.
+/// Confined to the node's event loop: made, called and closed there; that makes it sendable. Memory: the
+/// parts of large messages under way (bounded by `Unicast`), and what the channel has not written yet.
 package final class Link: ChannelInboundHandler, @unchecked Sendable {
     package typealias InboundIn = ByteBuffer
     package typealias OutboundOut = ByteBuffer

@@ -202,14 +202,16 @@ extension Unicast {
         let refused = !link.wasOpen && reason != nil && reason != .failed && reason != .helloDeadline
         for (id, wasSent) in assigned.sorted(by: { $0.key < $1.key }) {
             let why =
-                "the link to \(link.key?.peer.description ?? "a peer") ended: \(reason?.rawValue ?? "not reached")"
+                "the link to \(link.key?.peer.description ?? "a peer") ended: "
+                + "\(reason?.rawValue ?? "not reached")"
             linkLost(id, wasSent: wasSent, refused: refused, why: why)
         }
     }
 
     // MARK: The end
 
-    /// Stops: no new message is taken, what is under way may finish for `drain`, then every link says goodbye.
+    /// Stops: no new message is taken, what is under way may finish for `drain`, then every link says
+    /// goodbye.
     package func close(drain: Duration) -> EventLoopFuture<Void> {
         tick()
         isClosing = true

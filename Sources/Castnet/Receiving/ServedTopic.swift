@@ -37,7 +37,8 @@ package final class ServedTopic: Sendable {
 
     private struct State {
         var queue = Deque<Delivery>()
-        /// What is left of the first delivery in the queue: the next message's place and the bytes from there.
+        /// What is left of the first delivery in the queue: the next message's place and the bytes from
+        /// there.
         var index = 0
         var rest = ByteBuffer()
         /// Messages in the queue.

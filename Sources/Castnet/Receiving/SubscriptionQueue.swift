@@ -61,7 +61,8 @@ package final class SubscriptionQueue: Sendable {
         reader?.resume()
     }
 
-    /// Everything that waits, as one batch; suspends while there is nothing; nil at the end or on cancellation.
+    /// Everything that waits, as one batch; suspends while there is nothing; nil at the end or on
+    /// cancellation.
     ///
     /// One reader at a time: a second one makes the first return empty-handed.
     package func take() async -> [Delivery]? {

@@ -1,4 +1,5 @@
-/// What a node tells the others about itself; a larger version of the same incarnation replaces a smaller one.
+/// What a node tells the others about itself; a larger version of the same incarnation replaces a smaller
+/// one.
 package struct NodeRecord: Hashable, Sendable {
     package var identity: NodeIdentity
     package var version: UInt64

@@ -131,7 +131,8 @@ package struct LinkMachine: ~Copyable {
         guard hello.versionMin <= own.versionMax, hello.versionMax >= own.versionMin else {
             return end(
                 .version, .version,
-                "versions \(hello.versionMin)-\(hello.versionMax); this node speaks \(own.versionMin)-\(own.versionMax)"
+                "versions \(hello.versionMin)-\(hello.versionMax); "
+                    + "this node speaks \(own.versionMin)-\(own.versionMax)"
             )
         }
         guard hello.cluster == own.cluster else {

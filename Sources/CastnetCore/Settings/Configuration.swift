@@ -1,4 +1,5 @@
-/// Everything one node is told: the typed form of a configuration file, checked as a whole when it was parsed.
+/// Everything one node is told: the typed form of a configuration file, checked as a whole when it was
+/// parsed.
 public struct Configuration: Sendable {
     /// Who the node is and where it listens.
     public var node = NodeSettings()

@@ -54,7 +54,8 @@ package struct ChannelMachine: ~Copyable {
     private static let streamsMax = 4096
     private static let streamSilence = Duration.seconds(30)
 
-    /// `receiveBufferBytes` is the socket's buffer as the kernel accounts it; `frameSizeMax` the largest frame.
+    /// `receiveBufferBytes` is the socket's buffer as the kernel accounts it; `frameSizeMax` the largest
+    /// frame.
     package init(
         settings: ChannelSettings, limits: LimitSettings, identity: NodeIdentity, streamID: UInt64,
         reportAddress: DatagramAddress, frameSizeMax: Int, receiveBufferBytes: Int,

@@ -1,5 +1,5 @@
-/// When a sender's next frame may leave: never past the smallest budget of the members it waits for, and never
-/// faster than the rate.
+/// When a sender's next frame may leave: never past the smallest budget of the members it waits for, and
+/// never faster than the rate.
 package struct Outflow: Sendable {
     /// A member as its reports show it.
     package struct Reporter: Sendable {
@@ -129,8 +129,8 @@ package struct Outflow: Sendable {
     /// The rate in force, in bytes a second; nil: none but the window.
     package var currentRate: Double? { fixedRate ?? groupRate.map { max($0 * 1.5, Self.rateFloor) } }
 
-    /// Follows the group while it is behind: half again what its slowest member took lately, so that a faster group is
-    /// found out. `isBusy` is true when frames waited to leave since the last call.
+    /// Follows the group while it is behind: half again what its slowest member took lately, so that a faster
+    /// group is found out. `isBusy` is true when frames waited to leave since the last call.
     package mutating func measure(next: UInt64, isBusy: Bool, now: Instant) {
         guard fixedRate == nil, reporters.values.contains(where: \.isWaitedFor) else {
             return groupRate = nil

@@ -1,0 +1,111 @@
+import Foundation
+import Testing
+
+/// The walls between the targets: who may import whom. A new arrow is a decision, made here.
+@Suite("Architecture")
+struct ArchitectureTests {
+    /// Exact lists: what is not named may not be imported. `Swift` itself is always there.
+    static let allowed: [String: Set<String>] = [
+        "CastnetCore": ["NIOCore", "DequeModule", "HeapModule"],
+        "CastnetMulticast": [
+            "CastnetCore", "COpenPGM", "NIOCore", "DequeModule", "Logging", "Synchronization", "Glibc",
+        ],
+        "Castnet": [
+            "CastnetCore", "CastnetMulticast", "NIOCore", "NIOPosix", "DequeModule", "Logging", "Metrics",
+            "ServiceLifecycle", "Yams", "Synchronization", "Glibc", "Foundation",
+        ],
+        "CastnetCLI": [
+            "Castnet", "CastnetLab", "ArgumentParser", "Crypto", "ServiceLifecycle", "NIOCore", "Logging",
+            "Synchronization", "Dispatch", "Glibc", "Foundation",
+        ],
+        "CastnetLab": [
+            "Subprocess", "SystemPackage", "Synchronization", "Dispatch", "Glibc", "FoundationEssentials",
+        ],
+        "CastnetTestKit": [
+            "CastnetCore", "Castnet", "NIOCore", "Logging", "Synchronization", "DequeModule", "Foundation",
+        ],
+    ]
+
+    private static var importLine: Regex<(Substring, module: Substring)> {
+        #/
+        ^\s*(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:public|package|internal|fileprivate|private)\s+)?
+        import\s+(?:(?:struct|enum|class|func|var|protocol|typealias)\s+)?(?<module>\w+)
+        /#
+    }
+
+    @Test("targets import only what the house allows", arguments: allowed.keys.sorted())
+    func imports(target: String) throws {
+        let allowed = try #require(Self.allowed[target])
+        let importLine = Self.importLine
+        for file in Repository.swift where file.path.hasPrefix("Sources/\(target)/") {
+            for line in file.lines where line.text.contains("import ") {
+                guard let match = line.text.firstMatch(of: importLine) else { continue }
+                let module = String(match.output.module)
+                #expect(
+                    allowed.contains(module), "\(file):\(line.number): \(target) must not import \(module)")
+            }
+        }
+    }
+
+    @Test("every target has its walls written down")
+    func targets() throws {
+        let sources = try FileManager.default.contentsOfDirectory(
+            atPath: Repository.root.appendingPathComponent("Sources").path)
+        #expect(Set(sources) == Set(Self.allowed.keys).union(["CPGM", "COpenPGM"]))
+    }
+
+    @Test("only the shim sees libpgm's headers")
+    func headers() {
+        for file in Repository.c where !file.path.hasPrefix("Sources/CPGM/") {
+            let isShim = file.path.hasPrefix("Sources/COpenPGM/")
+            for line in file.lines where line.text.contains("#include <pgm/") {
+                #expect(isShim, "\(file):\(line.number)")
+            }
+        }
+    }
+
+    /// Raw memory and unchecked casts; `withUnsafeBytes` of a value and unsafe continuations are not that.
+    private static var rawMemory: Regex<Substring> {
+        #/
+        Unsafe(?:Mutable)?(?:Raw)?(?:Buffer)?Pointer | OpaquePointer | Unmanaged | unsafeBitCast
+        | unsafeDowncast | nonisolated\(unsafe\)
+        /#
+    }
+
+    @Test("raw memory is touched on the multicast island only")
+    func unsafeCode() {
+        let rawMemory = Self.rawMemory
+        for file in Repository.swift
+        where file.path.hasPrefix("Sources/") && !file.path.hasPrefix("Sources/CastnetMulticast/") {
+            for line in file.lines where line.text.contains(rawMemory) {
+                Issue.record("\(file):\(line.number): \(line.text.trimmingCharacters(in: .whitespaces))")
+            }
+        }
+    }
+
+    @Test("an unchecked Sendable says which thread, loop or lock makes it true")
+    func uncheckedSendable() {
+        for file in Repository.swift where file.path.hasPrefix("Sources/") {
+            let lines = file.lines
+            for line in lines where line.text.contains("@unchecked Sendable") {
+                let above = lines[..<(line.number - 1)].reversed()
+                    .prefix { $0.text.contains("///") || $0.text.contains("@") || $0.text.contains("// ") }
+                let words = above.map(\.text).joined(separator: " ").lowercased() + line.text
+                let isExplained = ["loop", "lock", "thread", "mutex"].contains { words.contains($0) }
+                #expect(isExplained, "\(file):\(line.number): \(line.text)")
+            }
+        }
+    }
+
+    @Test("the top level holds the house and nothing else")
+    func topLevel() throws {
+        let house: Set = [
+            "Package.swift", "Package.resolved", "README.md", "Sources", "Tests", "Examples", "docs",
+        ]
+        let found = try FileManager.default.contentsOfDirectory(atPath: Repository.root.path)
+            .filter { !$0.hasPrefix(".") }
+        #expect(Set(found).subtracting(house) == [], "these belong into a room")
+        #expect(Repository.exists(".ci/run"))
+        #expect(Repository.exists("README.md"))
+    }
+}
