@@ -1,7 +1,7 @@
 package import NIOCore
 
 /// What a channel tells its node besides messages.
-package enum ChannelEvent: Sendable {
+package enum StreamEvent: Sendable {
     case loss(Loss)
     case streamStarted(UInt64, NodeIdentity)
     case streamEnded(UInt64, NodeIdentity?)
@@ -38,7 +38,7 @@ package struct ChannelMachine: ~Copyable {
     private var outflow: Outflow
     private var incoming: [UInt64: Incoming] = [:]
     private var output = StreamReceiver.Output()
-    private var events: [ChannelEvent] = []
+    private var events: [StreamEvent] = []
     private var memberCount = 0
     private var backlogBytes = 0
     private var epoch: UInt64 = 1
@@ -310,7 +310,7 @@ package struct ChannelMachine: ~Copyable {
         return output.records
     }
 
-    package mutating func takeEvents() -> [ChannelEvent] {
+    package mutating func takeEvents() -> [StreamEvent] {
         defer {
             events = []
             output.losses = []

@@ -1,1 +1,0 @@
-#include "COpenPGM.h"

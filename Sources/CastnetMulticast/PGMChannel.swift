@@ -1,0 +1,151 @@
+import COpenPGM
+package import CastnetCore
+import NIOCore
+import Synchronization
+
+/// What a channel hands its node; called on the engine thread, once per wake-up with everything.
+package protocol ChannelSink: AnyObject, Sendable {
+    func delivered(_ records: [InboundRecord])
+    func happened(_ events: [StreamEvent])
+    /// The outbox has room again after it was full.
+    func spaceAvailable()
+    /// The bytes that wait in this node's fullest member.
+    func backlogBytes() -> Int
+}
+
+/// One open channel of one node: the handle that any thread may hold and use.
+///
+/// Memory: the outbox (`outboxMax` payload bytes, or one larger message), libpgm's windows, and what the
+/// channel machine holds. All work happens on the engine thread.
+package final class PGMChannel: Sendable {
+    /// What a channel is, for directory and status.
+    package struct Facts: Sendable {
+        package var name: String
+        package var streamID: UInt64
+        package var interface: InterfaceChoice
+        package var mtu: Int
+        package var window: Int
+        /// Digest of group, port and MTU: equal where two nodes mean the same channel.
+        package var digest: UInt64
+    }
+
+    /// Payload bytes that may wait to be cut into frames.
+    package static let outboxMax = 8 << 20
+
+    package let facts: Facts
+    private let engine: Engine
+    private let key: UInt64
+    private let shared: ChannelMailbox
+
+    /// Opens a channel; the engine thread starts with the first one.
+    package static func open(
+        _ settings: ChannelSettings, limits: LimitSettings, identity: NodeIdentity,
+        interface: InterfaceChoice,
+        seed: UInt64, sink: any ChannelSink
+    ) async throws -> PGMChannel {
+        #if Multicast
+            var generator = SeededGenerator(seed: seed)
+            let plan = ChannelPlan(settings, interfaceMTU: interface.mtu)
+            let facts = Facts(
+                name: settings.name, streamID: generator.next(), interface: interface, mtu: plan.mtu,
+                window: plan.window, digest: digest(settings, mtu: plan.mtu))
+            let shared = ChannelMailbox()
+            let opening = ChannelOpening(
+                settings: settings, limits: limits, identity: identity, facts: facts, plan: plan,
+                seed: generator.next(), sink: sink, mailbox: shared)
+            let engine = try Engine.running()
+            let key = try await engine.open(opening)
+            return PGMChannel(facts: facts, engine: engine, key: key, shared: shared)
+        #else
+            throw CastnetError(.multicastUnavailable, "this build is without the Multicast trait")
+        #endif
+    }
+
+    private init(facts: Facts, engine: Engine, key: UInt64, shared: ChannelMailbox) {
+        self.facts = facts
+        self.engine = engine
+        self.key = key
+        self.shared = shared
+    }
+
+    /// True while the outbox takes another message. Any thread.
+    package var hasRoom: Bool { shared.hasRoom(Self.outboxMax) }
+
+    /// Queues messages in order; the caller has asked for room. Any thread; one wake-up per batch.
+    package func send(_ casts: [OutboundCast]) { if shared.put(casts) { engine.wake() } }
+
+    /// The members that hear the channel now, the own node left out.
+    package func membersChanged(_ members: [NodeIdentity]) { engine.tell(.members(key, members)) }
+
+    /// What the node subscribes has changed.
+    package func subscriptionsChanged() { engine.tell(.subscriptions(key)) }
+
+    package var counters: CounterSet { shared.counters }
+
+    /// Sends what waits, serves repairs until every member has everything or `linger` is over, then closes.
+    package func close(linger: Duration) async { await engine.close(key, linger: linger) }
+
+    /// FNV-1a over what both ends must agree on.
+    private static func digest(_ settings: ChannelSettings, mtu: Int) -> UInt64 {
+        "\(settings.group)|\(settings.port)|\(mtu)".utf8.reduce(0xCBF2_9CE4_8422_2325 as UInt64) {
+            ($0 ^ UInt64($1)) &* 0x100_0000_01B3
+        }
+    }
+}
+
+/// What passes between a channel's users and the engine thread.
+final class ChannelMailbox: Sendable {
+    private struct State {
+        var casts: [OutboundCast] = []
+        var bytes = 0
+        /// Payload bytes the machine has not cut yet.
+        var cuttingBytes = 0
+        var wasFull = false
+        var counters = CounterSet()
+    }
+    private let state = Mutex(State())
+
+    func hasRoom(_ bytesMax: Int) -> Bool {
+        state.withLock { state in
+            let hasRoom = state.bytes + state.cuttingBytes < bytesMax
+            if !hasRoom { state.wasFull = true }
+            return hasRoom
+        }
+    }
+
+    /// True when the engine thread must be woken.
+    func put(_ casts: [OutboundCast]) -> Bool {
+        let bytes = casts.reduce(0) { $0 + $1.payload.readableBytes }
+        return state.withLock { state in
+            let wasEmpty = state.casts.isEmpty
+            if wasEmpty { state.casts = casts } else { state.casts += casts }
+            state.bytes += bytes
+            return wasEmpty
+        }
+    }
+
+    func take() -> [OutboundCast] {
+        state.withLock { state in
+            let casts = state.casts
+            state.casts = []
+            state.cuttingBytes += state.bytes
+            state.bytes = 0
+            return casts
+        }
+    }
+
+    /// Says what the machine holds now; true when waiting senders should hear of room.
+    func settle(cuttingBytes: Int, counters: CounterSet) -> Bool {
+        state.withLock { state in
+            state.cuttingBytes = cuttingBytes
+            state.counters = counters
+            guard state.wasFull, state.bytes + cuttingBytes < PGMChannel.outboxMax / 2 else {
+                return false
+            }
+            state.wasFull = false
+            return true
+        }
+    }
+
+    var counters: CounterSet { state.withLock { $0.counters } }
+}
