@@ -1,0 +1,191 @@
+extension DirectoryMachine {
+    /// A record of another node, whole and checked, from one of the sources.
+    mutating func apply(
+        _ record: NodeRecord, source: RecordSources, interval: Duration, now: Instant,
+        _ actions: inout [DirectoryAction]
+    ) {
+        let name = record.identity.name
+        guard let entry = entries[name] else {
+            guard makeRoom(&actions) else { return }
+            var entry = DirectoryEntry(record: record, sources: source, interval: interval, now: now)
+            entry.heard = source == .beacon ? now : nil
+            wants.satisfied(record.identity, version: record.version)
+            insert(entry)
+            counters.add(.joined)
+            actions.append(.changed(.joined(record.identity)))
+            compareChannels(name, &actions)
+            welcome(source, now: now)
+            return
+        }
+        let isNewer =
+            (entry.identity.incarnation, entry.record.version) < (record.identity.incarnation, record.version)
+        guard isNewer else { return }
+        if record.identity.incarnation > entry.identity.incarnation {
+            takeOver(record.identity, now: now, &actions)
+        }
+        wants.satisfied(record.identity, version: record.version)
+        assembler.discard(name)
+        replaceRecord(name, by: record)
+        entries[name]?.sources.insert(source)
+        actions.append(.changed(.updated(record.identity)))
+        compareChannels(name, &actions)
+        if entry.record.version == 0 || entry.identity != record.identity { welcome(source, now: now) }
+    }
+
+    /// A newcomer in a small group is told at once who is here, without waiting for its question.
+    private mutating func welcome(_ source: RecordSources, now: Instant) {
+        guard source == .beacon, rules.beacons, phase == .running, presentCount <= 64 else { return }
+        answer(within: answerWindow, now: now)
+    }
+
+    /// A newer incarnation holds the name from now on: the old one is gone, and nothing is known of the new
+    /// one but what static sources say of the name.
+    mutating func takeOver(
+        _ identity: NodeIdentity, now: Instant, _ actions: inout [DirectoryAction]
+    ) {
+        guard let entry = entries[identity.name] else { return }
+        var record =
+            entry.base
+            ?? NodeRecord(identity: identity, version: 0, cluster: own.cluster, addresses: [])
+        if entry.identity.incarnation == Incarnation(0) { record = entry.record }
+        record = NodeRecord(
+            identity: identity, version: 0, cluster: own.cluster, instance: record.instance,
+            addresses: record.addresses, services: record.services, subscriptions: record.subscriptions)
+        assembler.discard(identity.name)
+        let (old, wasPresent) = (entry.identity, entry.isPresent)
+        replaceRecord(identity.name, by: record)
+        setState(identity.name, .alive, now: now)
+        entries[identity.name]?.heard = now
+        entries[identity.name]?.links = 0
+        entries[identity.name]?.unreachable = false
+        entries[identity.name]?.leftIncarnation = nil
+        entries[identity.name]?.reportedChannels = [:]
+        if old.incarnation == Incarnation(0) {
+            actions.append(.changed(wasPresent ? .updated(identity) : .joined(identity)))
+            return
+        }
+        entries[identity.name]?.rival = .init(
+            incarnation: old.incarnation, address: entry.record.addresses.first, firstHeard: now)
+        counters.add(.superseded)
+        actions.append(.changed(.superseded(old: old, new: identity)))
+    }
+
+    /// A sign of life of the incarnation in the table.
+    mutating func heard(
+        _ name: String, interval: Duration?, now: Instant, _ actions: inout [DirectoryAction]
+    ) {
+        guard let entry = entries[name] else { return }
+        entries[name]?.heard = now
+        if interval == nil { entries[name]?.linkHeard = now }
+        if let interval {
+            entries[name]?.interval = interval
+            entries[name]?.sources.insert(.beacon)
+            if !entry.sources.contains(.beacon) { expiryAt = earliest(expiryAt, now + interval) }
+        }
+        guard entry.state != .alive || entry.unreachable else { return }
+        entries[name]?.unreachable = false
+        setState(name, .alive, now: now)
+        expiryAt = earliest(expiryAt, now + (interval ?? entry.interval))
+        counters.add(.refuted)
+        actions.append(.changed(.refuted(entry.identity)))
+    }
+
+    /// The node stopped in order, or its last source took it back.
+    mutating func leave(_ identity: NodeIdentity, now: Instant, _ actions: inout [DirectoryAction]) {
+        guard let entry = entries[identity.name] else { return }
+        entries[identity.name]?.leftIncarnation = identity.incarnation
+        guard entry.state != .left else { return }
+        wants.forget(identity.name)
+        assembler.discard(identity.name)
+        setState(identity.name, .left, now: now)
+        fallBack(identity.name)
+        counters.add(.left)
+        actions.append(.changed(.left(identity)))
+    }
+
+    /// What static sources say is all that is left of a node that is gone: its next hello names it anew.
+    mutating func fallBack(_ name: String) {
+        entries[name]?.links = 0
+        guard let base = entries[name]?.base else { return }
+        entries[name]?.sources.subtract([.beacon, .link])
+        replaceRecord(name, by: base)
+    }
+
+    // MARK: The table
+
+    mutating func insert(_ entry: DirectoryEntry) {
+        entries[entry.identity.name] = entry
+        presentCount += 1
+        index.insert(entry.record)
+        expiryAt = earliest(expiryAt, entry.suspicionAt(notBefore: echo.backAt))
+    }
+
+    mutating func remove(_ name: String) {
+        guard let entry = entries.removeValue(forKey: name) else { return }
+        if entry.isPresent { presentCount -= 1 }
+        suspects.remove(name)
+        index.remove(entry.record)
+    }
+
+    mutating func replaceRecord(_ name: String, by record: NodeRecord) {
+        guard let old = entries[name]?.record else { return }
+        index.remove(old)
+        entries[name]?.record = record
+        index.insert(record)
+    }
+
+    mutating func setState(_ name: String, _ state: NodeState, now: Instant) {
+        guard let entry = entries[name] else { return }
+        entries[name]?.state = state
+        if entry.state != state { entries[name]?.since = now }
+        let isPresent = state == .alive || state == .suspect
+        if entry.isPresent != isPresent { presentCount += isPresent ? 1 : -1 }
+        if state == .suspect {
+            suspects.insert(name)
+        } else {
+            suspects.remove(name)
+            entries[name]?.probeAt = nil
+        }
+        if !isPresent { expiryAt = earliest(expiryAt, now + rules.goneKept) }
+        index.touch(entry.record)
+    }
+
+    /// True when one more node may be taken in; the one gone longest makes room.
+    private mutating func makeRoom(_ actions: inout [DirectoryAction]) -> Bool {
+        if entries.count < rules.membersMax {
+            isLimitTold = false
+            return true
+        }
+        let gone = entries.values.lazy.filter { !$0.isPresent && !$0.isVouched }
+        if let oldest = gone.min(by: { ($0.since, $0.identity.name) < ($1.since, $1.identity.name) }) {
+            remove(oldest.identity.name)
+            return true
+        }
+        counters.add(.membersLimit)
+        if !isLimitTold {
+            isLimitTold = true
+            actions.append(.changed(.membersLimit(rules.membersMax)))
+        }
+        return false
+    }
+
+    /// Says once per change where the peer's channel is another one under the same name.
+    mutating func compareChannels(_ name: String, _ actions: inout [DirectoryAction]) {
+        guard let entry = entries[name], name != own.identity.name else { return }
+        for channel in entry.record.channels {
+            guard let mine = own.channels.first(where: { $0.name == channel.name }) else { continue }
+            if mine.digest == channel.digest {
+                entries[name]?.reportedChannels[channel.name] = nil
+                continue
+            }
+            var pair = WireDigest()
+            pair.add(mine.digest)
+            pair.add(channel.digest)
+            guard entry.reportedChannels[channel.name] != pair.value else { continue }
+            entries[name]?.reportedChannels[channel.name] = pair.value
+            counters.add(.channelDiffers)
+            actions.append(
+                .changed(.channelDiffers(own: own.identity, peer: entry.identity, channel: channel.name)))
+        }
+    }
+}

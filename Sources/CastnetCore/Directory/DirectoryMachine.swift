@@ -1,0 +1,312 @@
+/// Who serves what, where: one machine judging what every source tells.
+///
+/// It is fed with the own record, beacons, static entries, records of discovery sources and facts from
+/// links; it answers with datagrams to send and with changes to act on. Confined to its driver; it holds at
+/// most `membersMax` records, 64 half-assembled ones and 1,024 wants.
+package struct DirectoryMachine: ~Copyable {
+    package struct Rules: Hashable, Sendable {
+        /// False: nothing is ever sent.
+        package var beacons = true
+        /// The time between two beacons of one node in a small group.
+        package var interval: Duration = .seconds(1)
+        package var membersMax = 16_384
+        /// What all nodes' digests together may come to; a larger group has a longer interval.
+        package var packetsPerSecond = 400
+        /// How long a node that is gone is still shown.
+        package var goneKept: Duration = .seconds(60)
+
+        package init() {}
+    }
+
+    enum Phase: Hashable {
+        /// Only the own record changes. May become running.
+        case created
+        /// May become stopping, or stopped where there are no beacons.
+        case running
+        /// The first goodbye is sent, the second is due. May become stopped.
+        case stopping(second: Instant)
+        /// Nothing happens any more.
+        case stopped
+    }
+
+    /// Whether own beacons come back: if they do not, silence of the others proves nothing.
+    struct Echo {
+        /// Sends, at least ``pause`` apart, since the last echo.
+        var missing = 0
+        var counted: Instant?
+        var isSilent = false
+        /// When the source came back: nobody is measured by a silence before it.
+        var backAt = Instant(nanoseconds: .min)
+        static let pause: Duration = .milliseconds(100)
+    }
+
+    let rules: Rules
+    let cluster: UInt64
+    /// The own record, as announced.
+    package internal(set) var own: NodeRecord
+    var entries: [String: DirectoryEntry] = [:]
+    /// Entries in state alive or suspect.
+    var presentCount = 0
+    var suspects: Set<String> = []
+    var index = MemberIndex()
+    var schedule = BeaconSchedule()
+    var wants = RecordWants()
+    var assembler = BeaconAssembler()
+    var heads: [Beacon.Head] = []
+    var echo = Echo()
+    var phase = Phase.created
+    var ownRival: DirectoryEntry.Rival?
+    /// When an entry, a probe or a half-assembled record may need something; not later than that.
+    var expiryAt: Instant?
+    var isLimitTold = false
+    var generator: SeededGenerator
+    package internal(set) var counters = DirectoryCounters()
+
+    package init(
+        own: NodeRecord, staticEntries: [DirectorySettings.StaticEntry] = [], rules: Rules = Rules(),
+        seed: UInt64, now: Instant
+    ) {
+        self.rules = rules
+        self.own = own
+        cluster = Beacon.digest(ofCluster: own.cluster)
+        generator = SeededGenerator(seed: seed)
+        insert(DirectoryEntry(record: own, sources: .own, interval: rules.interval, now: now))
+        // One file serves a fleet: the entry that names this node is not a peer.
+        for entry in staticEntries where entry.node != own.identity.name {
+            let services = entry.topics.map { NodeRecord.Service(topic: $0, server: entry.node) }
+            addBase(entry.node, entry.address, services, now: now)
+        }
+    }
+
+    private mutating func addBase(
+        _ name: String, _ address: HostPort, _ services: [NodeRecord.Service], now: Instant
+    ) {
+        var record =
+            entries[name]?.base
+            ?? NodeRecord(
+                identity: NodeIdentity(name: name, incarnation: Incarnation(0)), version: 0,
+                cluster: own.cluster)
+        if let known = entries[name] { index.remove(known.record) }
+        if !record.addresses.contains(address) { record.addresses.append(address) }
+        record.services += services.filter { !record.services.contains($0) }
+        var entry =
+            entries[name]
+            ?? DirectoryEntry(record: record, sources: .fixed, interval: rules.interval, now: now)
+        if entries[name] == nil { presentCount += 1 }
+        (entry.base, entry.record) = (record, record)
+        entries[name] = entry
+        index.insert(record)
+    }
+
+    // MARK: Views
+
+    /// Members that calls and casts on `topic` may go to, ordered by node and server name.
+    package mutating func members(serving topic: Topic, includingOwn: Bool = true) -> [Member] {
+        let view = index.serving(topic, entries: entries, own: own.identity.name)
+        return includingOwn ? view.all : view.others
+    }
+
+    /// Members a fanout on `topic` goes to, each once, ordered by node name.
+    package mutating func members(hearing topic: Topic, includingOwn: Bool = true) -> [Member] {
+        let view = index.hearing(topic, entries: entries, own: own.identity.name)
+        return includingOwn ? view.all : view.others
+    }
+
+    /// Grows whenever a view may have changed: receipts name it, callers cache by it.
+    package var viewVersion: UInt64 { index.version }
+
+    /// The record in force of the node called `name`, unless it is gone.
+    package func record(of name: String) -> NodeRecord? {
+        guard let entry = entries[name], entry.isPresent else { return nil }
+        return entry.record
+    }
+
+    /// How many nodes, the own one included, are alive or suspect: what the pace follows.
+    package var presentNodes: Int { presentCount }
+
+    /// Every known node, the own one included, ordered by name.
+    package func nodes(now: Instant) -> [DirectoryNode] {
+        entries.values.map { entry in
+            DirectoryNode(
+                record: entry.record, state: entry.state, age: now - entry.known,
+                heard: entry.heard.map { now - $0 }, sources: entry.sources,
+                unreachable: entry.unreachable, links: entry.links)
+        }.sorted { $0.record.identity.name < $1.record.identity.name }
+    }
+
+    // MARK: The own node
+
+    /// Begins to announce and to ask.
+    package mutating func start(now: Instant) -> [DirectoryAction] {
+        guard phase == .created else { return [] }
+        phase = .running
+        guard rules.beacons else { return [] }
+        schedule.replace(own.beaconBodies())
+        announce(from: now, within: .milliseconds(10))
+        schedule.digestAt = now + nextPause()
+        schedule.joinRounds = [
+            .zero, .milliseconds(90), .milliseconds(190), .milliseconds(310), .milliseconds(440),
+        ]
+        .map { now + $0 + jitter(.milliseconds(10)) }
+        return tick(now: now)
+    }
+
+    /// Takes over what the node now says of itself (identity and version are the machine's); the group hears
+    /// of it within 10 ms, of a burst of changes at most 20 times a second.
+    package mutating func updateOwn(_ record: NodeRecord, now: Instant) -> [DirectoryAction] {
+        var next = record
+        (next.identity, next.version, next.cluster) = (own.identity, own.version, own.cluster)
+        guard next != own else { return [] }
+        if let fault = next.beaconFault { return [.changed(.ownRecordUnfit(fault))] }
+        next.version = own.version &+ 1
+        let haveChannelsChanged = next.channels != own.channels
+        index.remove(own)
+        index.insert(next)
+        own = next
+        entries[own.identity.name]?.record = next
+        var actions: [DirectoryAction] = []
+        if haveChannelsChanged { for name in entries.keys.sorted() { compareChannels(name, &actions) } }
+        guard phase == .running, rules.beacons else { return actions }
+        schedule.replace(own.beaconBodies())
+        let gap = schedule.lastFull.map { $0 + stretched(.milliseconds(50)) } ?? now
+        announce(from: max(now, gap), within: .milliseconds(5))
+        return actions
+    }
+
+    /// Where the own streams stand: the next digests say it.
+    package mutating func setHeads(_ heads: [Beacon.Head]) { self.heads = heads }
+
+    /// Says goodbye, twice, because datagrams get lost. ``DirectoryAction/stopped`` follows.
+    package mutating func stop(now: Instant) -> [DirectoryAction] {
+        switch phase {
+        case .created:
+            phase = .stopped
+            return [.stopped]
+        case .running where rules.beacons:
+            phase = .stopping(second: now + .milliseconds(20))
+            schedule.clear()
+            return [.send(beacon(.goodbye))]
+        case .running:
+            phase = .stopped
+            return [.stopped]
+        case .stopping, .stopped:
+            return []
+        }
+    }
+
+    // MARK: Time
+
+    package var nextDeadline: Instant? {
+        switch phase {
+        case .created, .stopped: nil
+        case .stopping(let second): second
+        case .running: earliest(earliest(schedule.nextDeadline, expiryAt), wants.nextDeadline)
+        }
+    }
+
+    /// Does what is due; called at ``nextDeadline`` or at any other time.
+    package mutating func tick(now: Instant) -> [DirectoryAction] {
+        var actions: [DirectoryAction] = []
+        if case .stopping(let second) = phase, second <= now {
+            phase = .stopped
+            return [.send(beacon(.goodbye)), .stopped]
+        }
+        guard phase == .running else { return [] }
+        let probes = expire(now: now, &actions)
+        guard rules.beacons else { return actions }
+        let (parts, answered) = schedule.dueParts(now: now)
+        if answered { counters.add(.answersSent) }
+        for part in parts { send(part, now: now, &actions) }
+        if schedule.lifeAt.map({ $0 <= now }) == true || schedule.digestAt.map({ $0 <= now }) == true {
+            schedule.lifeAt = nil
+            send(.digest(heads), now: now, &actions)
+        }
+        if schedule.joinRoundDue(now: now) { askEveryone(now: now, &actions) }
+        let wanted = wants.due(now: now, pause: stretched(.milliseconds(120)))
+        if !wanted.isEmpty { ask(.records(wanted), now: now, &actions) }
+        if !probes.isEmpty { ask(.life(probes), now: now, &actions) }
+        return actions
+    }
+
+    /// Asks for every record this node does not have. Once it knows more nodes than one request can name,
+    /// the rest is learnt from digests.
+    private mutating func askEveryone(now: Instant, _ actions: inout [DirectoryAction]) {
+        let known = entries.values.lazy.filter {
+            $0.sources.contains(.beacon) && $0.isPresent && $0.record.version > 0
+        }
+        guard known.prefix(BeaconFormat.requestEntriesMax + 1).count <= BeaconFormat.requestEntriesMax else {
+            schedule.joinRounds = []
+            return
+        }
+        let digests = known.map { Beacon.digest(of: $0.identity, version: $0.record.version) }
+        ask(.everyone(except: digests.sorted()), now: now, &actions)
+    }
+
+    private mutating func ask(
+        _ request: Beacon.Request, now: Instant, _ actions: inout [DirectoryAction]
+    ) {
+        counters.add(.requestsSent)
+        send(.request(request), now: now, &actions)
+    }
+
+    /// Every datagram is also a sign of life, so it moves the next digest.
+    private mutating func send(_ body: Beacon.Body, now: Instant, _ actions: inout [DirectoryAction]) {
+        schedule.digestAt = now + nextPause()
+        counters.add(.sent)
+        actions.append(.send(beacon(body)))
+        guard echo.counted.map({ now - $0 >= Echo.pause }) ?? true else { return }
+        echo.counted = now
+        echo.missing += 1
+        if echo.missing > 1, !echo.isSilent {
+            echo.isSilent = true
+            actions.append(.changed(.beaconsSilent))
+        }
+    }
+
+    private func beacon(_ body: Beacon.Body) -> Beacon {
+        Beacon(
+            cluster: cluster, sender: own.identity, recordVersion: own.version, interval: interval, body: body
+        )
+    }
+
+    // MARK: Pace
+
+    /// How much more slowly a large group does everything: 1 up to 400 nodes.
+    var crowd: Double { max(1, Double(presentCount) / Double(max(1, rules.packetsPerSecond))) }
+
+    /// The own interval, scaled to the group.
+    package var interval: Duration {
+        max(
+            rules.interval,
+            Self.scaled(.seconds(1), Double(presentCount) / Double(max(1, rules.packetsPerSecond))))
+    }
+
+    /// The time in which all nodes of the group answer one question.
+    var answerWindow: Duration {
+        max(
+            .milliseconds(10),
+            Self.scaled(.seconds(1), Double(presentCount) / Double(max(1, rules.packetsPerSecond))))
+    }
+
+    static func scaled(_ duration: Duration, _ factor: Double) -> Duration {
+        .nanoseconds(Int64(min(Double(duration.nanoseconds) * factor, 1e18)))
+    }
+
+    func stretched(_ duration: Duration) -> Duration { Self.scaled(duration, crowd) }
+
+    /// A random time up to `duration`.
+    mutating func jitter(_ duration: Duration) -> Duration { generator.jitter(duration, in: 0...1) }
+
+    /// Until the next digest: never more than the announced interval.
+    private mutating func nextPause() -> Duration { generator.jitter(interval, in: 0.85...1) }
+
+    private mutating func announce(from start: Instant, within: Duration) {
+        let first = start + jitter(within)
+        let pauses: [(Duration, Duration)] = [
+            (.milliseconds(50), .milliseconds(30)), (.milliseconds(130), .milliseconds(50)),
+            (.milliseconds(280), .milliseconds(60)),
+        ]
+        let repeats = pauses.map { first + stretched($0.0 + jitter($0.1)) }
+        schedule.announce(at: first, repeats: repeats)
+    }
+}

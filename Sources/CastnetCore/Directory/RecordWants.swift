@@ -1,0 +1,69 @@
+/// Records of other nodes this node must ask for: a digest named a version it does not have.
+///
+/// Every node of a group may miss the same record at once. So each waits a random time, and whoever sees
+/// the question asked by another waits for that answer first.
+struct RecordWants: Sendable {
+    static let wantsMax = 1024
+    static let attemptsMax = 4
+
+    private struct Want: Sendable {
+        var name: String
+        var incarnation: Incarnation
+        var version: UInt64
+        var dueAt: Instant
+        var attempts = 0
+    }
+    /// By the digest of the name, as requests carry it.
+    private var wants: [UInt64: Want] = [:]
+    /// Not later than the first want's time; exact after every ``due(now:pause:)``.
+    private(set) var nextDeadline: Instant?
+
+    var isEmpty: Bool { wants.isEmpty }
+
+    /// False when there is no room for another want.
+    mutating func add(_ identity: NodeIdentity, version: UInt64, at due: Instant) -> Bool {
+        let key = Beacon.digest(ofName: identity.name)
+        if let want = wants[key], (want.incarnation, want.version) >= (identity.incarnation, version) {
+            return true
+        }
+        guard wants[key] != nil || wants.count < Self.wantsMax else { return false }
+        wants[key] = Want(
+            name: identity.name, incarnation: identity.incarnation, version: version, dueAt: due)
+        nextDeadline = earliest(nextDeadline, due)
+        return true
+    }
+
+    /// The record came, in this version.
+    mutating func satisfied(_ identity: NodeIdentity, version: UInt64) {
+        let key = Beacon.digest(ofName: identity.name)
+        guard let want = wants[key], (want.incarnation, want.version) <= (identity.incarnation, version)
+        else {
+            return
+        }
+        wants[key] = nil
+    }
+
+    mutating func forget(_ name: String) { wants[Beacon.digest(ofName: name)] = nil }
+
+    /// Somebody else asks for these: their answers serve this node too.
+    mutating func postpone(_ keys: [UInt64], to instant: Instant) {
+        for key in keys where (wants[key]?.dueAt ?? instant) < instant { wants[key]?.dueAt = instant }
+    }
+
+    /// What to ask for now; each is asked again after `pause` until its attempts are used up.
+    mutating func due(now: Instant, pause: Duration) -> [UInt64] {
+        guard let next = nextDeadline, next <= now else { return [] }
+        var keys: [UInt64] = []
+        for (key, want) in wants where want.dueAt <= now && keys.count < BeaconFormat.requestEntriesMax {
+            if want.attempts >= Self.attemptsMax {
+                wants[key] = nil
+                continue
+            }
+            keys.append(key)
+            wants[key]?.attempts += 1
+            wants[key]?.dueAt = now + pause * (want.attempts + 1)
+        }
+        nextDeadline = wants.values.lazy.map(\.dueAt).min()
+        return keys.sorted()
+    }
+}
