@@ -16,6 +16,7 @@ struct BeaconSchedule: Sendable {
     /// Times to ask who is there, after the start.
     var joinRounds: [Instant] = []
     private(set) var lastFull: Instant?
+    var lastDigest: Instant?
 
     /// True from a change until its first announcement.
     private var isFresh = false

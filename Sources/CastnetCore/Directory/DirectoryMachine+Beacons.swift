@@ -121,7 +121,7 @@ extension DirectoryMachine {
                 entries[suspect]?.probeAt = max(probe, now + entry.interval * 3 / 10)
             }
             if names.contains(name) {
-                let due = max(now, echo.counted.map { $0 + .milliseconds(20) } ?? now)
+                let due = max(now, schedule.lastDigest.map { $0 + .milliseconds(20) } ?? now)
                 schedule.lifeAt = earliest(schedule.lifeAt, due + jitter(.milliseconds(5)))
             }
         }

@@ -218,7 +218,7 @@ package struct DirectoryMachine: ~Copyable {
         if answered { counters.add(.answersSent) }
         for part in parts { send(part, now: now, &actions) }
         if schedule.lifeAt.map({ $0 <= now }) == true || schedule.digestAt.map({ $0 <= now }) == true {
-            schedule.lifeAt = nil
+            (schedule.lifeAt, schedule.lastDigest) = (nil, now)
             send(.digest(heads), now: now, &actions)
         }
         if schedule.joinRoundDue(now: now) { askEveryone(now: now, &actions) }

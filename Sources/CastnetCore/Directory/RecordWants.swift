@@ -16,7 +16,12 @@ struct RecordWants: Sendable {
     /// By the digest of the name, as requests carry it.
     private var wants: [UInt64: Want] = [:]
     /// Not later than the first want's time; exact after every ``due(now:pause:)``.
-    private(set) var nextDeadline: Instant?
+    private var firstDue: Instant?
+    /// Questions are gathered: two requests are at least this far apart, whatever is heard meanwhile.
+    static let requestPause: Duration = .milliseconds(20)
+    private var notBefore = Instant(nanoseconds: .min)
+
+    var nextDeadline: Instant? { firstDue.map { max($0, notBefore) } }
 
     var isEmpty: Bool { wants.isEmpty }
 
@@ -29,7 +34,7 @@ struct RecordWants: Sendable {
         guard wants[key] != nil || wants.count < Self.wantsMax else { return false }
         wants[key] = Want(
             name: identity.name, incarnation: identity.incarnation, version: version, dueAt: due)
-        nextDeadline = earliest(nextDeadline, due)
+        firstDue = earliest(firstDue, due)
         return true
     }
 
@@ -63,7 +68,8 @@ struct RecordWants: Sendable {
             wants[key]?.attempts += 1
             wants[key]?.dueAt = now + pause * (want.attempts + 1)
         }
-        nextDeadline = wants.values.lazy.map(\.dueAt).min()
+        firstDue = wants.values.lazy.map(\.dueAt).min()
+        if !keys.isEmpty { notBefore = now + Self.requestPause }
         return keys.sorted()
     }
 }

@@ -113,7 +113,7 @@ extension NodeRecord {
     package var beaconFault: String? {
         if !BeaconFormat.isNodeName(identity.name.utf8) {
             return
-                "node name \(quoted(identity.name)); allowed are 1 to 64 bytes of printable ASCII without space"
+                "node name \(quoted(identity.name)); allowed are 1 to 64 bytes of printable ASCII, no space"
         }
         if cluster.isEmpty || !Self.fits(cluster) {
             return "cluster \(quoted(cluster)); allowed are 1 to 255 bytes"
@@ -132,7 +132,7 @@ extension NodeRecord {
         }
         if services.count + subscriptions.count > BeaconFormat.topicsMax {
             return
-                "\(services.count + subscriptions.count) topics; at most \(BeaconFormat.topicsMax) are allowed"
+                "\(services.count + subscriptions.count) topics; allowed are \(BeaconFormat.topicsMax)"
         }
         if let service = services.first(where: { $0.server.isEmpty || !Self.fits($0.server) }) {
             return "server name \(quoted(service.server)); allowed are 1 to 255 bytes"

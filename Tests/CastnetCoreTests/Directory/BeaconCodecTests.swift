@@ -129,7 +129,9 @@ import Testing
 
     @Test func `an own record that no beacon can carry is refused with the reason`() {
         var record = BeaconVectors.record
-        record.channels = (0..<65).map { .init(name: "c\($0)", digest: 0, streamID: 0, mtu: 1500, joined: true) }
+        record.channels = (0..<65).map {
+            .init(name: "c\($0)", digest: 0, streamID: 0, mtu: 1500, joined: true)
+        }
         #expect(record.beaconFault == "65 channels; at most 64 are allowed")
         record = BeaconVectors.record
         record.instance = ""

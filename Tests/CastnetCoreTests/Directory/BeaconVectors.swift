@@ -40,25 +40,53 @@ enum BeaconVectors {
     }
 
     static let all: [Vector] = [
-        Vector(name: "digest", beacon: beacon(.digest([])), hex: "@digest@"),
+        Vector(
+            name: "digest", beacon: beacon(.digest([])),
+            hex:
+                "434e4442010100000000000000000000000000000000000000000000a5e41b674276d39601980000"
+                + "000123450000000000000007000003e800000001056170692d31"),
         Vector(
             name: "digest with heads",
-            beacon: beacon(.digest([.init(stream: 0xB2, next: 1000, oldest: 900)])), hex: "@heads@"),
-        Vector(name: "full", beacon: beacon(.record(record)), hex: "@full@"),
+            beacon: beacon(.digest([.init(stream: 0xB2, next: 1000, oldest: 900)])),
+            hex:
+                "434e4442010100000000000000000000000000000000000000000000a5e41b674276d39601980000"
+                + "000123450000000000000007000003e800000001056170692d3101001800000000000000b2000000"
+                + "00000003e80000000000000384"),
+        Vector(
+            name: "full", beacon: beacon(.record(record)),
+            hex:
+                "434e4442010200000000000000000000000000000000000000000000a5e41b674276d39601980000"
+                + "000123450000000000000007000003e800000001056170692d310464656d6f04626c7565020a3130"
+                + "2e37372e302e31311ce808666430303a3a31311ce80e40636173746e65742d6170692d3111223344"
+                + "556677880002097363686564756c657200096167656e74732e6c32056167656e740001096167656e"
+                + "74732e2a2a01066167656e747300000000000000a100000000000000b205dc01"),
         Vector(
             name: "part",
-            beacon: beacon(.part(index: 1, count: 3, bytes: ByteBuffer(bytes: [1, 2, 3, 4]))), hex: "@part@"),
+            beacon: beacon(.part(index: 1, count: 3, bytes: ByteBuffer(bytes: [1, 2, 3, 4]))),
+            hex:
+                "434e4442010200000000000000000000000000000000000000000000a5e41b674276d39601980000"
+                + "000123450000000000000007000003e800010003056170692d3101020304"),
         Vector(
             name: "request everyone",
             beacon: beacon(.request(.everyone(except: [Beacon.digest(of: sender, version: 7)]))),
-            hex: "@everyone@"),
+            hex:
+                "434e4442010300000000000000000000000000000000000000000000a5e41b674276d39601980000"
+                + "000123450000000000000007000003e800000001056170692d3100000104626efe6152945c"),
         Vector(
             name: "request records", beacon: beacon(.request(.records([Beacon.digest(ofName: "api-2")]))),
-            hex: "@records@"),
+            hex:
+                "434e4442010300000000000000000000000000000000000000000000a5e41b674276d39601980000"
+                + "000123450000000000000007000003e800000001056170692d31010001cf30c8a4d2d93a84"),
         Vector(
             name: "request life", beacon: beacon(.request(.life([Beacon.digest(ofName: "api-2")]))),
-            hex: "@life@"),
-        Vector(name: "goodbye", beacon: beacon(.goodbye), hex: "@goodbye@"),
+            hex:
+                "434e4442010300000000000000000000000000000000000000000000a5e41b674276d39601980000"
+                + "000123450000000000000007000003e800000001056170692d31020001cf30c8a4d2d93a84"),
+        Vector(
+            name: "goodbye", beacon: beacon(.goodbye),
+            hex:
+                "434e4442010400000000000000000000000000000000000000000000a5e41b674276d39601980000"
+                + "000123450000000000000007000003e800000001056170692d31"),
     ]
 }
 

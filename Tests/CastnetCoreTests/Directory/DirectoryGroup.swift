@@ -48,7 +48,8 @@ final class DirectoryGroup {
         hosts.append(
             Host(
                 DirectoryMachine(
-                    own: record, staticEntries: staticEntries, rules: rules, seed: generator.next(), now: now)))
+                    own: record, staticEntries: staticEntries, rules: rules, seed: generator.next(), now: now)
+            ))
         deadlines.append(nil)
         let index = hosts.count - 1
         if start { act(index) { $0.start(now: $1) } }

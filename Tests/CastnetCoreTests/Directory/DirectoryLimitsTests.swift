@@ -4,7 +4,9 @@ import Testing
 
 /// Static entries, links, discovery sources, limits and large groups.
 @Suite struct DirectoryLimitsTests {
-    private func entry(_ name: String, _ topics: [String], port: UInt16 = 7400) -> DirectorySettings.StaticEntry {
+    private func entry(_ name: String, _ topics: [String], port: UInt16 = 7400)
+        -> DirectorySettings.StaticEntry
+    {
         .init(
             node: name, address: HostPort(host: "10.9.9.9", port: port),
             topics: topics.map { Topic(unchecked: $0) })

@@ -34,9 +34,14 @@ import Testing
                 return machine.updateOwn(record, now: now)
             }
             let others = [0, 1, 2, 4, 5, 6, 7]
-            if !group.run(.milliseconds(500), until: {
-                others.allSatisfy { group.serving("late", at: $0) == ["node-3"] }
-            }) { late += 1 }
+            if !group.run(
+                .milliseconds(500),
+                until: {
+                    others.allSatisfy { group.serving("late", at: $0) == ["node-3"] }
+                })
+            {
+                late += 1
+            }
         }
         #expect(late <= 4, "first seed \(seed): \(late) of 50 late")
     }
@@ -48,7 +53,9 @@ import Testing
             group.run(.seconds(3) + .milliseconds(77 * round))
             let killed = group.now
             group.kill(4)
-            let gone = group.run(.seconds(3)) { (0..<4).allSatisfy { !group.serving("work", at: $0).contains("node-4") } }
+            let gone = group.run(.seconds(3)) {
+                (0..<4).allSatisfy { !group.serving("work", at: $0).contains("node-4") }
+            }
             #expect(gone, "seed \(group.seed)")
             #expect(group.now - killed <= .seconds(3))
             for index in 0..<4 {
@@ -67,7 +74,9 @@ import Testing
         group.loss = 0.2
         for number in 0..<10 { group.add("node-\(number)", services: ["work"]) }
         group.run(.seconds(60))
-        let deaths = group.hosts.indices.map { group.count($0) { if case .died = $0 { true } else { false } } }
+        let deaths = group.hosts.indices.map {
+            group.count($0) { if case .died = $0 { true } else { false } }
+        }
         // 54,000 beacons were expected in all.
         #expect(deaths.reduce(0, +) <= 2, "seed \(group.seed)")
     }
@@ -110,6 +119,7 @@ import Testing
         }
         #expect(late.isEmpty)
         #expect(group.state(of: "server", at: 0) == .left)
+        group.run(.milliseconds(50))
         #expect(!group.hosts[leaver].isUp, "stopped follows the second goodbye")
         #expect(group.count(0) { if case .left = $0 { true } else { false } } == 1)
     }
