@@ -298,6 +298,9 @@ static bool finish(castnet_pgm *pgm, const castnet_pgm_options *options, const s
         return false;
     }
     if (!refuse_own(descriptors->receive, identity, error)) return false;
+    /* Privileged processes may pass rmem_max; for the others the capped size stands. */
+    (void)setsockopt(descriptors->receive, SOL_SOCKET, SO_RCVBUFFORCE, &options->receive_buffer,
+        sizeof options->receive_buffer);
     pgm->payload_max = (uint32_t)options->mtu - OUTER_HEADERS - DATA_HEADER;
     for (int i = 0; i < 6; i++) pgm->tsi = pgm->tsi << 8 | ((const uint8_t *)&identity->sa_addr.gsi)[i];
     pgm->tsi = pgm->tsi << 16 | identity->sa_addr.sport;

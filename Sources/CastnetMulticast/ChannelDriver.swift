@@ -1,119 +1,309 @@
 #if Multicast
-    import CastnetCore
-    import COpenPGM
-    import NIOCore
+    internal import CastnetCore
+    internal import COpenPGM
+    internal import NIOCore
 
-    /// Drives one channel on the engine thread: moves bytes between sockets and the channel machine, decides
-    /// nothing itself.
+    /// One channel on the engine thread: its PGM socket, its report socket and its machine, and nothing that
+    /// decides anything about the protocol.
     final class ChannelDriver {
-        struct Turn {
-            var isBusy = false
-            var isOver = false
-            var deadline: Instant?
+        /// Why the channel must be served before its deadline.
+        struct Due: OptionSet {
+            let rawValue: UInt8
+            static let receive = Due(rawValue: 1)
+            static let reports = Due(rawValue: 2)
+            static let writable = Due(rawValue: 4)
+            static let outbox = Due(rawValue: 8)
+            static let more = Due(rawValue: 16)
         }
+
+        /// Buffers that all channels of a thread share.
+        struct Scratch {
+            static let slots = 32
+            static let slotLength = 2048
+            var frame = ByteBuffer()
+            var datagrams = [UInt8](repeating: 0, count: slots * slotLength)
+            var sources = [castnet_datagram](repeating: castnet_datagram(), count: slots)
+        }
+
+        /// Packets taken and frames sent in one turn, so that no channel starves another.
+        private static let receiveTurn = 256
+        private static let sendTurn = 64
+        private static let reportTurn = 64
+        /// Receive calls a turn while somebody may ask for repairs: each sends at most one.
+        private static let repairBurst = 32
+        /// How long after something arrived, and how often, a sender looks for repairs to send: libpgm does
+        /// not signal that it has queued some.
+        private static let repairWatch = Duration.milliseconds(100)
+        private static let repairTick = Duration.milliseconds(1)
+        /// How long after its last data frame a sender may be asked for it.
+        private static let repairMemory = Duration.seconds(10)
+        /// A closing sender stays at least this long after its last frame: three rounds of head, back-off and
+        /// repeated NAK.
+        private static let quietBeforeClose = Duration.milliseconds(250)
+        private static let failuresMax = 100
+
+        /// Why the channel broke; nil: it did not.
+        private(set) var failure: CastnetError?
+        var due: Due = []
+        private(set) var deadline: Instant?
+        private(set) var isFinished = false
 
         private let key: UInt64
         private let epoll: Int32
         private let sink: any ChannelSink
         private let mailbox: ChannelMailbox
+        private let name: String
         private var machine: ChannelMachine
         private var socket: PGMSocket?
-        private let descriptors: castnet_pgm_descriptors
-        private let reportSocket: Int32
-        private var frame = ByteBufferAllocator().buffer(capacity: 9216)
-        private var datagram = ByteBufferAllocator().buffer(capacity: 2048)
-        private var reportBytes = [UInt8](
-            repeating: 0, count: ChannelDriver.reportSlots * ChannelDriver.reportSlot)
-        private var reportHeads = [castnet_datagram](
-            repeating: castnet_datagram(), count: ChannelDriver.reportSlots)
-        private var counts = CounterSet()
-        /// Something arrived since the last turn.
-        var isReadable = true
-        private var waitsForWritable = false
+        private let descriptors: PGMSocket.Descriptors
+        private let reportDescriptor: Int32
+        private var drops: KernelDrops
+
+        private var own = CounterSet()
+        private var pgmDeadline: Instant
+        private var machineDeadline: Instant?
+        private var timerAt: Instant
+        /// A blocked packet is tried again then; nil: nothing is blocked, or the descriptor tells.
         private var retryAt: Instant?
-        /// Repairs may be asked for until then: the socket is served every millisecond.
-        private var attentiveUntil: Instant
-        private var sentAt: Instant?
-        private var closing: (at: Instant, continuation: CheckedContinuation<Void, Never>)?
+        private var waitsForWritable = false
+        private var readableAt: Instant?
+        private var lastFrameAt: Instant?
+        private var backlog = 0
+        private var failuresInARow = 0
+        private var closing: (until: Instant, done: [@Sendable () -> Void])?
 
-        private static let reportSlots = 32
-        private static let reportSlot = 1500
-        /// Frames sent or received before the other side gets a turn.
-        private static let burst = 64
-
-        init(_ opening: ChannelOpening, key: UInt64, epoll: Int32, now: Instant) throws {
+        /// Opens both sockets and registers them.
+        init(key: UInt64, opening: ChannelOpening, epoll: Int32, now: Instant) throws {
+            let interface = opening.options.interface
+            name = opening.settings.name
+            let opened: PGMSocket
+            do { opened = try PGMSocket(opening.options) } catch {
+                throw CastnetError(.multicastUnavailable, "channel \(name): \(error)", underlying: error)
+            }
+            var port: UInt16 = 0
+            let report = unsafe castnet_udp_open(interface.address, 1 << 20, &port)
+            guard report >= 0 else {
+                throw CastnetError(
+                    .multicastUnavailable,
+                    "channel \(name): no socket for reports on \(interface.name): \(errorText(-report))")
+            }
             self.key = key
             self.epoll = epoll
             sink = opening.sink
             mailbox = opening.mailbox
-            attentiveUntil = now
-            let name = opening.settings.name
-            let socket: PGMSocket
-            do {
-                socket = try PGMSocket(
-                    opening.settings, interface: opening.facts.interface, plan: opening.plan)
-            } catch {
-                throw CastnetError(
-                    .multicastUnavailable, "channel \(name) on \(opening.facts.interface.name): \(error)")
-            }
-            var port: UInt16 = 0
-            reportSocket = unsafe castnet_udp_open(opening.facts.interface.address, 1 << 20, &port)
-            guard reportSocket >= 0 else {
-                throw CastnetError(
-                    .multicastUnavailable, "channel \(name): no socket for reports, errno \(-reportSocket)")
-            }
-            descriptors = socket.descriptors
+            descriptors = opened.descriptors
+            reportDescriptor = report
             machine = ChannelMachine(
                 settings: opening.settings, limits: opening.limits, identity: opening.identity,
                 streamID: opening.facts.streamID,
-                reportAddress: DatagramAddress(address: opening.facts.interface.address, port: port),
-                frameSizeMax: socket.payloadMax, receiveBufferBytes: socket.receiveBuffer,
+                reportAddress: DatagramAddress(address: interface.address, port: port),
+                frameSizeMax: opened.payloadMax, receiveBufferBytes: opened.receiveBufferBytes,
                 configurationDigest: opening.facts.digest, seed: opening.seed, now: now)
-            self.socket = consume socket
-            for descriptor in watched { _ = castnet_epoll_set(epoll, descriptor, key, true, false) }
+            drops = KernelDrops(
+                descriptor: descriptors.receive,
+                hearsOwn: opening.options.loop || interface.isLoopback, now: now)
+            pgmDeadline = now
+            timerAt = now
+            deadline = now
+            socket = consume opened
+            try register()
         }
 
-        private var watched: [Int32] {
-            [descriptors.receive, descriptors.pending, descriptors.repair, reportSocket]
+        deinit { unregister() }
+
+        // MARK: Descriptors
+
+        private func tag(_ role: Due) -> UInt64 { key << 3 | UInt64(role.rawValue) }
+
+        private func register() throws {
+            let waits: [(Int32, Due)] = [
+                (descriptors.receive, .receive), (descriptors.pending, .receive),
+                (descriptors.repair, .receive),
+                (reportDescriptor, .reports),
+            ]
+            for (descriptor, role) in waits {
+                let result = castnet_epoll_set(epoll, descriptor, tag(role), true, false)
+                guard result == 0 else {
+                    throw CastnetError(.multicastUnavailable, "epoll: \(errorText(-result))")
+                }
+            }
         }
 
-        func membersChanged(_ members: [NodeIdentity], now: Instant) {
-            machine.membersChanged(members, now: now)
+        private var isRegistered: Bool { socket != nil }
+
+        /// The descriptors leave the epoll set before libpgm closes them.
+        private func unregister() {
+            guard isRegistered else { return }
+            for descriptor in [
+                descriptors.receive, descriptors.pending, descriptors.repair, reportDescriptor,
+            ] {
+                _ = castnet_epoll_remove(epoll, descriptor)
+            }
+            if waitsForWritable { _ = castnet_epoll_remove(epoll, descriptors.send) }
+            castnet_descriptor_close(reportDescriptor)
+            socket.take()?.close(flush: true)
         }
 
-        func subscriptionsChanged() { machine.subscriptionsChanged() }
-
-        func close(at deadline: Instant, _ continuation: CheckedContinuation<Void, Never>) {
-            if let closing { closing.continuation.resume() }
-            closing = (deadline, continuation)
+        func noteReady(role: UInt64, now: Instant) {
+            let role = Due(rawValue: UInt8(truncatingIfNeeded: role))
+            due.insert(role)
+            if role == .receive { readableAt = now }
         }
 
         // MARK: A turn
 
-        func run(now: Instant) -> Turn {
-            var turn = Turn()
-            let casts = mailbox.take()
-            if !casts.isEmpty { machine.submit(casts, now: now) }
-            receiveReports(now: now)
-            turn.isBusy = receiveFrames(now: now)
-            machine.backlogChanged(bytes: sink.backlogBytes(), now: now)
-            machine.timerFired(now: now)
-            turn.isBusy = sendFrames(now: now) || turn.isBusy
-            while let address = machine.nextReport(into: &datagram, now: now) { sendReport(to: address) }
+        func isDue(_ now: Instant) -> Bool { !due.isEmpty || deadline.map { $0 <= now } ?? false }
+
+        /// Takes what has come, sends what may leave, hands over what was made of it.
+        func service(_ now: Instant, _ scratch: inout Scratch) {
+            let due = due
+            self.due = []
+            do {
+                try receive(due, now)
+                if due.contains(.reports) { receiveReports(now, &scratch) }
+                submit(now)
+                passTime(now)
+                try send(now, &scratch.frame)
+                sendReports(now, &scratch.frame)
+            } catch {
+                fail(error)
+            }
+            drops.refresh(framesSent: machine.counters[.pgmOutData], now: now)
             handOver()
-            turn.isOver = closeIfSettled(now: now)
-            turn.deadline = deadline(now: now)
-            isReadable = false
-            return turn
+            plan(now)
         }
 
-        private func deadline(now: Instant) -> Instant? {
-            var deadline = earliest(machine.nextDeadline(now: now), retryAt)
-            if let closing { deadline = earliest(deadline, min(closing.at, now + .milliseconds(2))) }
-            let remaining = socket?.timeRemaining ?? .seconds(1)
-            // The socket tells nobody that a NAK has queued repairs: look every millisecond for a while.
-            let isAttentive = now < attentiveUntil
-            return earliest(deadline, now + (isAttentive ? min(remaining, .milliseconds(1)) : remaining))
+        /// True while members may ask for frames sent lately.
+        private func watchesForRepairs(_ now: Instant) -> Bool {
+            guard let readableAt, let lastFrameAt else { return false }
+            return now < readableAt + Self.repairWatch && now < lastFrameAt + Self.repairMemory
+        }
+
+        private func receive(_ due: Due, _ now: Instant) throws(PGMError) {
+            let watches = watchesForRepairs(now)
+            guard due.contains(.receive) || due.contains(.more) || watches || pgmDeadline <= now else {
+                return
+            }
+            var idleCalls = watches ? Self.repairBurst : 1
+            var packets = 0
+            var payload = ByteBuffer()
+            while packets < Self.receiveTurn {
+                switch try receiveOne(&payload) {
+                case .packet(_, let repaired):
+                    packets += 1
+                    if repaired { own.add(.streamRepairedPGM) }
+                    machine.frameReceived(payload, now: now)
+                case .reset:
+                    packets += 1
+                    own.add(.pgmInReset)
+                case .empty: packets += 1
+                case .limited: return
+                case .idle, nil:
+                    idleCalls -= 1
+                    if idleCalls <= 0 { return }
+                }
+            }
+            self.due.insert(.more)
+        }
+
+        /// One call of receive. A failure is not the end of the channel unless it repeats: an interface that
+        /// goes down and comes back gives one.
+        private func receiveOne(_ payload: inout ByteBuffer) throws(PGMError) -> PGMSocket.Received? {
+            do throws(PGMError) {
+                let received = try socket?.receive(into: &payload)
+                failuresInARow = 0
+                return received
+            } catch {
+                failuresInARow += 1
+                if failuresInARow >= Self.failuresMax { throw error }
+                return nil
+            }
+        }
+
+        private func receiveReports(_ now: Instant, _ scratch: inout Scratch) {
+            let count = unsafe scratch.datagrams.withUnsafeMutableBufferPointer { bytes in
+                unsafe scratch.sources.withUnsafeMutableBufferPointer { sources in
+                    guard let bytes = bytes.baseAddress, let sources = sources.baseAddress else {
+                        return Int32(0)
+                    }
+                    return unsafe castnet_udp_receive(
+                        reportDescriptor, bytes, Scratch.slotLength, sources, Int32(Scratch.slots))
+                }
+            }
+            guard count > 0 else { return }
+            for index in 0..<Int(count) {
+                let source = scratch.sources[index]
+                let start = index * Scratch.slotLength
+                let length = source.truncated ? 0 : min(Int(source.length), Scratch.slotLength)
+                machine.reportReceived(
+                    ByteBuffer(bytes: scratch.datagrams[start..<start + length]),
+                    from: DatagramAddress(address: source.address, port: source.port), now: now)
+            }
+            if Int(count) == Scratch.slots { due.insert(.reports) }
+        }
+
+        private func submit(_ now: Instant) {
+            let casts = mailbox.take()
+            if !casts.isEmpty { machine.submit(casts, now: now) }
+        }
+
+        private func passTime(_ now: Instant) {
+            let waiting = sink.backlogBytes()
+            if waiting != backlog {
+                backlog = waiting
+                machine.backlogChanged(bytes: waiting, now: now)
+            }
+            if now >= timerAt || machineDeadline.map({ $0 <= now }) ?? false {
+                timerAt = now + .milliseconds(50)
+                machine.timerFired(now: now)
+            }
+        }
+
+        private func send(_ now: Instant, _ frame: inout ByteBuffer) throws(PGMError) {
+            guard try resend(now) else { return }
+            for _ in 0..<Self.sendTurn {
+                frame.clear()
+                guard machine.nextFrame(into: &frame, now: now) else { return }
+                lastFrameAt = now
+                guard let sent = try socket?.send(frame), note(sent, now) else { return }
+            }
+            due.insert(.more)
+        }
+
+        /// Sends a blocked packet again; true when nothing is blocked.
+        private func resend(_ now: Instant) throws(PGMError) -> Bool {
+            guard socket?.hasPending == true else { return true }
+            guard let sent = try socket?.resend() else { return false }
+            return note(sent, now)
+        }
+
+        /// Arranges for a blocked packet to be tried again; true when the packet has left.
+        private func note(_ sent: PGMSocket.Sent, _ now: Instant) -> Bool {
+            retryAt = sent == .limited ? now + .milliseconds(1) : nil
+            let mustWait = sent == .wouldBlock
+            if mustWait != waitsForWritable {
+                waitsForWritable = mustWait
+                if mustWait {
+                    _ = castnet_epoll_set(epoll, descriptors.send, tag(.writable), false, true)
+                } else {
+                    _ = castnet_epoll_remove(epoll, descriptors.send)
+                }
+            }
+            return sent == .done
+        }
+
+        private func sendReports(_ now: Instant, _ datagram: inout ByteBuffer) {
+            for _ in 0..<Self.reportTurn {
+                datagram.clear()
+                guard let address = machine.nextReport(into: &datagram, now: now) else { return }
+                // A report that does not leave is made up for by the next one.
+                unsafe datagram.withUnsafeReadableBytes { bytes in
+                    guard let base = bytes.baseAddress else { return }
+                    _ = unsafe castnet_udp_send(
+                        reportDescriptor, base, bytes.count, address.address, address.port)
+                }
+            }
+            due.insert(.more)
         }
 
         private func handOver() {
@@ -121,134 +311,73 @@
             if !records.isEmpty { sink.delivered(records) }
             let events = machine.takeEvents()
             if !events.isEmpty { sink.happened(events) }
-            var counters = machine.counters
-            counters.merge(counts)
-            if mailbox.settle(cuttingBytes: machine.queuedBytes, counters: counters) { sink.spaceAvailable() }
+            let hasSpace = mailbox.settle(cuttingBytes: machine.queuedBytes, counters: counters)
+            if hasSpace { sink.spaceAvailable() }
         }
 
-        private func closeIfSettled(now: Instant) -> Bool {
-            guard let closing, machine.isSettled || now >= closing.at else { return false }
-            // Descriptors leave the epoll set before they are closed.
-            for descriptor in watched { _ = castnet_epoll_remove(epoll, descriptor) }
-            if waitsForWritable { _ = castnet_epoll_remove(epoll, descriptors.send) }
-            socket = nil
-            castnet_descriptor_close(reportSocket)
-            closing.continuation.resume()
-            return true
-        }
-
-        // MARK: Receiving
-
-        /// Serves libpgm until it has nothing, at most a burst; true when there may be more.
-        private func receiveFrames(now: Instant) -> Bool {
-            let isSender = sentAt.map { now < $0 + .seconds(5) } ?? false
-            if isReadable, isSender { attentiveUntil = now + .milliseconds(100) }
-            // Each call sends at most one repair, so a sender under NAKs calls more often than it receives.
-            var idleCalls = now < attentiveUntil ? 16 : 1
-            for _ in 0..<Self.burst * 4 {
-                switch socket?.receive() {
-                case .frame(let frame, let repaired):
-                    if repaired { counts.add(.streamRepairedPGM) }
-                    machine.frameReceived(frame, now: now)
-                case .reset: counts.add(.pgmInReset)
-                case .idle:
-                    idleCalls -= 1
-                    if idleCalls <= 0 { return false }
-                case .limited:
-                    retryAt = now + .milliseconds(1)
-                    return false
-                case .failed, nil: return false
+        /// When the next turn is due by itself.
+        private func plan(_ now: Instant) {
+            if let remaining = socket?.timeRemaining { pgmDeadline = now + remaining }
+            machineDeadline = machine.nextDeadline(now: now)
+            // A deadline in the past would spin: whatever the machine wants, it gets it within 50 µs.
+            var next = earliest(pgmDeadline, machineDeadline.map { max($0, now + .microseconds(50)) })
+            if watchesForRepairs(now) { next = earliest(next, now + Self.repairTick) }
+            next = earliest(next, retryAt)
+            if let closing {
+                next = earliest(next, closing.until)
+                if isSettled {
+                    let quietAt = lastFrameAt.map { $0 + Self.quietBeforeClose } ?? now
+                    next = earliest(next, quietAt)
+                    if now >= quietAt { isFinished = true }
                 }
+                if now >= closing.until { isFinished = true }
             }
-            return true
+            deadline = due.contains(.more) ? now : next
         }
 
-        private func receiveReports(now: Instant) {
-            let slots = Self.reportSlots
-            while true {
-                let count = unsafe reportBytes.withUnsafeMutableBufferPointer { bytes -> Int32 in
-                    unsafe reportHeads.withUnsafeMutableBufferPointer { heads -> Int32 in
-                        guard let bytes = bytes.baseAddress, let heads = heads.baseAddress else { return 0 }
-                        return unsafe castnet_udp_receive(
-                            reportSocket, bytes, Self.reportSlot, heads, Int32(slots))
-                    }
-                }
-                guard count > 0 else { return }
-                for index in 0..<Int(count) {
-                    let head = reportHeads[index]
-                    let start = index * Self.reportSlot
-                    let bytes = reportBytes[start..<start + min(Int(head.length), Self.reportSlot)]
-                    machine.reportReceived(
-                        ByteBuffer(bytes: bytes),
-                        from: DatagramAddress(address: head.address, port: head.port),
-                        now: now)
-                }
-                if Int(count) < slots { return }
-            }
+        private func fail(_ error: any Error) {
+            guard !isFinished else { return }
+            isFinished = true
+            mailbox.close()
+            let failure = CastnetError(
+                .multicastUnavailable, "channel \(name) broke and is closed: \(error)", underlying: error)
+            self.failure = failure
+            sink.failed(failure)
         }
 
-        // MARK: Sending
+        // MARK: Commands
 
-        /// Sends what may leave, at most a burst; true when there may be more.
-        private func sendFrames(now: Instant) -> Bool {
-            retryAt = nil
-            if socket?.hasPending == true, !settlePending(now: now) { return false }
-            for _ in 0..<Self.burst {
-                guard machine.nextFrame(into: &frame, now: now) else { return false }
-                sentAt = now
-                switch socket?.send(frame) {
-                case .sent: continue
-                case .blocked, .limited: return settlePending(now: now)
-                case .failed, nil:
-                    // The frame has its number and is gone: members see a hole and say so.
-                    counts.add(.kernelDropped)
-                }
-            }
-            return true
+        func membersChanged(_ members: [NodeIdentity], now: Instant) {
+            machine.membersChanged(members, now: now)
+            due.insert(.outbox)
         }
 
-        /// Repeats the packet that has its number but has not left; true when it has.
-        private func settlePending(now: Instant) -> Bool {
-            let status = socket?.resend() ?? .failed
-            watchWritable(status == .blocked)
-            if status == .limited { retryAt = now + .milliseconds(1) }
-            return status == .sent
+        func subscriptionsChanged() { machine.subscriptionsChanged() }
+
+        private var counters: CounterSet {
+            var all = machine.counters
+            all.merge(own)
+            all.set(.kernelDropped, drops.count)
+            return all
         }
 
-        /// The send descriptor is nearly always writable: it is watched only while a packet is pending.
-        private func watchWritable(_ isWanted: Bool) {
-            guard isWanted != waitsForWritable else { return }
-            waitsForWritable = isWanted
-            if isWanted {
-                _ = castnet_epoll_set(epoll, descriptors.send, key, false, true)
-            } else {
-                _ = castnet_epoll_remove(epoll, descriptors.send)
-            }
+        // MARK: The end
+
+        private var isSettled: Bool {
+            machine.isSettled && socket?.hasPending != true && mailbox.isEmpty
         }
 
-        private func sendReport(to address: DatagramAddress) {
-            unsafe datagram.withUnsafeReadableBytes { bytes in
-                guard let base = bytes.baseAddress else { return }
-                _ = unsafe castnet_udp_send(reportSocket, base, bytes.count, address.address, address.port)
-            }
+        /// Finishes when everything sent is acknowledged, or at `until`.
+        func beginClose(until: Instant, then done: @escaping @Sendable () -> Void) {
+            closing = (min(until, closing?.until ?? until), (closing?.done ?? []) + [done])
+            due.insert(.outbox)
         }
-    }
-#else
-    import CastnetCore
 
-    /// Without the trait there is nothing to drive.
-    final class ChannelDriver {
-        struct Turn {
-            var isBusy = false
-            var isOver = true
-            var deadline: Instant?
-        }
-        var isReadable = false
-        func run(now: Instant) -> Turn { Turn() }
-        func membersChanged(_ members: [NodeIdentity], now: Instant) {}
-        func subscriptionsChanged() {}
-        func close(at deadline: Instant, _ continuation: CheckedContinuation<Void, Never>) {
-            continuation.resume()
+        /// Closes the sockets and tells those that wait for it.
+        func finish() {
+            mailbox.close()
+            unregister()
+            for done in closing?.done ?? [] { done() }
         }
     }
 #endif

@@ -7,7 +7,10 @@ package struct InterfaceChoice: Hashable, Sendable {
     package var index: UInt32
     /// Its first IPv4 address, in host byte order.
     package var address: UInt32
+    /// The MTU a channel uses here by itself.
     package var mtu: Int
+    /// The MTU of the interface: nothing larger leaves it whole.
+    package var linkMTU: Int
     package var isLoopback: Bool
 
     /// The loopback interface would take 64 KiB packets; a cluster on one host should behave like any other.
@@ -17,7 +20,10 @@ package struct InterfaceChoice: Hashable, Sendable {
     /// The interface called `name`; else the one that has the address `listen`; else the first that is up and
     /// can do multicast; else loopback. Throws `multicastUnavailable` where there is none.
     package init(name: String?, listen: String) throws {
-        let all = Self.all()
+        try self.init(name: name, listen: listen, among: Self.all())
+    }
+
+    package init(name: String?, listen: String, among all: [InterfaceChoice]) throws {
         if let name {
             guard let found = all.first(where: { $0.name == name }) else {
                 let known = Set(all.map(\.name)).sorted().joined(separator: ", ")
@@ -35,14 +41,19 @@ package struct InterfaceChoice: Hashable, Sendable {
         self = found
     }
 
+    package init(name: String, index: UInt32, address: UInt32, linkMTU: Int, isLoopback: Bool) {
+        self.name = name
+        self.index = index
+        self.address = address
+        self.linkMTU = linkMTU
+        self.isLoopback = isLoopback
+        mtu = isLoopback ? Self.loopbackMTU : min(linkMTU, Self.mtuMax)
+    }
+
     private init(_ raw: castnet_interface) {
-        name = unsafe withUnsafeBytes(of: raw.name) {
-            unsafe String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-        }
-        index = raw.index
-        address = raw.address
-        isLoopback = raw.loopback
-        mtu = raw.loopback ? Self.loopbackMTU : min(Int(raw.mtu), Self.mtuMax)
+        self.init(
+            name: text(ofTuple: raw.name), index: raw.index, address: raw.address, linkMTU: Int(raw.mtu),
+            isLoopback: raw.loopback)
     }
 
     /// Every interface that is up, has an IPv4 address and takes multicast.

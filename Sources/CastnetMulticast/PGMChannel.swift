@@ -11,6 +11,13 @@ package protocol ChannelSink: AnyObject, Sendable {
     func spaceAvailable()
     /// The bytes that wait in this node's fullest member.
     func backlogBytes() -> Int
+    /// The channel broke and is closed: nothing comes or goes any more.
+    func failed(_ error: CastnetError)
+}
+
+extension ChannelSink {
+    /// The engine has logged it already.
+    package func failed(_ error: CastnetError) {}
 }
 
 /// One open channel of one node: the handle that any thread may hold and use.
@@ -33,9 +40,11 @@ package final class PGMChannel: Sendable {
     package static let outboxMax = 8 << 20
 
     package let facts: Facts
-    private let engine: Engine
-    private let key: UInt64
     private let shared: ChannelMailbox
+    #if Multicast
+        private let engine: Engine
+        private let key: UInt64
+    #endif
 
     /// Opens a channel; the engine thread starts with the first one.
     package static func open(
@@ -44,46 +53,78 @@ package final class PGMChannel: Sendable {
         seed: UInt64, sink: any ChannelSink
     ) async throws -> PGMChannel {
         #if Multicast
-            var generator = SeededGenerator(seed: seed)
-            let plan = ChannelPlan(settings, interfaceMTU: interface.mtu)
-            let facts = Facts(
-                name: settings.name, streamID: generator.next(), interface: interface, mtu: plan.mtu,
-                window: plan.window, digest: digest(settings, mtu: plan.mtu))
-            let shared = ChannelMailbox()
-            let opening = ChannelOpening(
-                settings: settings, limits: limits, identity: identity, facts: facts, plan: plan,
-                seed: generator.next(), sink: sink, mailbox: shared)
-            let engine = try Engine.running()
-            let key = try await engine.open(opening)
-            return PGMChannel(facts: facts, engine: engine, key: key, shared: shared)
+            try await open(
+                settings, limits: limits, identity: identity, interface: interface, seed: seed, sink: sink,
+                on: .shared)
         #else
             throw CastnetError(.multicastUnavailable, "this build is without the Multicast trait")
         #endif
     }
 
-    private init(facts: Facts, engine: Engine, key: UInt64, shared: ChannelMailbox) {
-        self.facts = facts
-        self.engine = engine
-        self.key = key
-        self.shared = shared
-    }
-
     /// True while the outbox takes another message. Any thread.
     package var hasRoom: Bool { shared.hasRoom(Self.outboxMax) }
 
-    /// Queues messages in order; the caller has asked for room. Any thread; one wake-up per batch.
-    package func send(_ casts: [OutboundCast]) { if shared.put(casts) { engine.wake() } }
-
-    /// The members that hear the channel now, the own node left out.
-    package func membersChanged(_ members: [NodeIdentity]) { engine.tell(.members(key, members)) }
-
-    /// What the node subscribes has changed.
-    package func subscriptionsChanged() { engine.tell(.subscriptions(key)) }
-
+    /// What the channel has counted, as of the engine's last turn.
     package var counters: CounterSet { shared.counters }
 
-    /// Sends what waits, serves repairs until every member has everything or `linger` is over, then closes.
-    package func close(linger: Duration) async { await engine.close(key, linger: linger) }
+    #if Multicast
+        /// The same on an engine of its own: a host of its own, for tests.
+        package static func open(
+            _ settings: ChannelSettings, limits: LimitSettings, identity: NodeIdentity,
+            interface: InterfaceChoice, seed: UInt64, sink: any ChannelSink, on engine: Engine
+        ) async throws -> PGMChannel {
+            var generator = SeededGenerator(seed: seed)
+            let plan = ChannelPlan(settings, interfaceMTU: interface.mtu)
+            let options = try PGMOptions(settings, interface: interface, plan: plan)
+            let facts = Facts(
+                name: settings.name, streamID: generator.next(), interface: interface, mtu: plan.mtu,
+                window: plan.window, digest: digest(settings, mtu: plan.mtu))
+            let shared = ChannelMailbox()
+            let opening = ChannelOpening(
+                settings: settings, limits: limits, identity: identity, facts: facts, options: options,
+                seed: generator.next(), sink: sink, mailbox: shared)
+            let key = try await engine.open(opening)
+            return PGMChannel(facts: facts, engine: engine, key: key, shared: shared)
+        }
+
+        private init(facts: Facts, engine: Engine, key: UInt64, shared: ChannelMailbox) {
+            self.facts = facts
+            self.engine = engine
+            self.key = key
+            self.shared = shared
+        }
+
+        /// Queues messages in order; the caller has asked for room. Any thread; one wake-up per batch.
+        package func send(_ casts: [OutboundCast]) { if shared.put(casts) { engine.wake(key) } }
+
+        /// The members that hear the channel now, the own node left out.
+        package func membersChanged(_ members: [NodeIdentity]) {
+            engine.post { [key] loop in loop.membersChanged(members, of: key) }
+        }
+
+        /// What the node subscribes has changed.
+        package func subscriptionsChanged() {
+            engine.post { [key] loop in loop.subscriptionsChanged(of: key) }
+        }
+
+        /// Sends what waits, serves repairs until every member has everything or `linger` is over, then
+        /// closes. A second close waits for the first.
+        package func close(linger: Duration) async {
+            await withCheckedContinuation { continuation in
+                engine.post { [key] loop in loop.close(key, linger: linger) { continuation.resume() } }
+            }
+        }
+    #else
+        private init(facts: Facts, shared: ChannelMailbox) {
+            self.facts = facts
+            self.shared = shared
+        }
+
+        package func send(_ casts: [OutboundCast]) {}
+        package func membersChanged(_ members: [NodeIdentity]) {}
+        package func subscriptionsChanged() {}
+        package func close(linger: Duration) async {}
+    #endif
 
     /// FNV-1a over what both ends must agree on.
     private static func digest(_ settings: ChannelSettings, mtu: Int) -> UInt64 {
@@ -101,6 +142,8 @@ final class ChannelMailbox: Sendable {
         /// Payload bytes the machine has not cut yet.
         var cuttingBytes = 0
         var wasFull = false
+        /// The channel broke: what is sent goes nowhere.
+        var isClosed = false
         var counters = CounterSet()
     }
     private let state = Mutex(State())
@@ -117,6 +160,7 @@ final class ChannelMailbox: Sendable {
     func put(_ casts: [OutboundCast]) -> Bool {
         let bytes = casts.reduce(0) { $0 + $1.payload.readableBytes }
         return state.withLock { state in
+            guard !state.isClosed else { return false }
             let wasEmpty = state.casts.isEmpty
             if wasEmpty { state.casts = casts } else { state.casts += casts }
             state.bytes += bytes
@@ -124,8 +168,19 @@ final class ChannelMailbox: Sendable {
         }
     }
 
+    var isEmpty: Bool { state.withLock { $0.casts.isEmpty } }
+
+    func close() {
+        state.withLock { state in
+            state.isClosed = true
+            state.casts = []
+            state.bytes = 0
+        }
+    }
+
     func take() -> [OutboundCast] {
         state.withLock { state in
+            guard !state.casts.isEmpty else { return [] }
             let casts = state.casts
             state.casts = []
             state.cuttingBytes += state.bytes

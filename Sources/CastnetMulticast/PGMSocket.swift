@@ -1,133 +1,194 @@
 #if Multicast
-    import CastnetCore
-    import COpenPGM
-    import NIOCore
+    internal import CastnetCore
+    internal import COpenPGM
+    package import NIOCore
 
-    /// Why a PGM call failed.
-    struct PGMError: Error, CustomStringConvertible {
-        var code: Int32
-        var text: String
-        var description: String { code == 0 ? text : "\(text) (errno \(code))" }
-
-        init(_ raw: castnet_pgm_error) {
-            code = raw.code
-            text = unsafe withUnsafeBytes(of: raw.text) {
-                unsafe String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-            }
-        }
-
-        init(_ text: String) {
-            code = 0
-            self.text = text
-        }
-    }
-
-    /// One PGM bus socket. It belongs to the thread that made it.
+    /// One PGM bus socket: sends its own stream, receives everybody else's.
+    ///
+    /// Confined to the thread that opened it, which must keep calling ``receive(into:)``: repairs and timers
+    /// run only inside it. Closed when it goes out of scope, or with a goodbye by ``close(flush:)``; its
+    /// descriptors must have left every epoll set before.
     @safe
-    struct PGMSocket: ~Copyable {
-        enum SendStatus { case sent, blocked, limited, failed }
-        enum ReceiveStatus { case frame(ByteBuffer, repaired: Bool), reset, idle, limited, failed(PGMError) }
-
+    package struct PGMSocket: ~Copyable {
         private let handle: OpaquePointer
 
-        /// Opens a socket with a fresh random source identifier.
-        ///
-        /// libpgm aborts the process on values it does not like, so they are checked here first.
-        init(_ settings: ChannelSettings, interface: InterfaceChoice, plan: ChannelPlan) throws(PGMError) {
-            guard plan.window > 0, plan.window & (plan.window - 1) == 0, plan.window <= 1 << 20 else {
-                throw PGMError("a window of \(plan.window) packets is no power of two up to 1048576")
-            }
-            guard (576...65_535).contains(plan.mtu) else {
-                throw PGMError("an MTU of \(plan.mtu) is out of range")
-            }
-            guard let group = DatagramAddress.address(settings.group), group >> 28 == 14 else {
-                throw PGMError("\(settings.group) is no IPv4 multicast group")
-            }
+        package enum Sent: Hashable, Sendable {
+            case done
+            /// Pending until the send descriptor is writable; then ``resend()``.
+            case wouldBlock
+            /// Pending for a moment; then ``resend()``.
+            case limited
+        }
+
+        package enum Received: Hashable, Sendable {
+            /// The buffer holds a payload of the stream.
+            case packet(tsi: UInt64, repaired: Bool)
+            /// Packets of the stream are gone for good; it goes on behind them.
+            case reset(tsi: UInt64)
+            /// Nothing now.
+            case idle
+            /// Something of PGM's own could not leave: call again in a moment.
+            case limited
+            /// An empty datagram, which says nothing (libpgm calls it end of file).
+            case empty
+        }
+
+        /// The descriptors to wait for.
+        package struct Descriptors: Hashable, Sendable {
+            package var receive: Int32
+            package var pending: Int32
+            package var repair: Int32
+            /// Only while a send is blocked: it is nearly always writable.
+            package var send: Int32
+        }
+
+        /// Opens a socket with a fresh random source identifier, joins the group and says hello.
+        package init(_ options: PGMOptions) throws(PGMError) {
+            try options.validate()
+            var raw = options.raw
             var error = castnet_pgm_error()
-            guard unsafe castnet_pgm_start(&error) else { throw PGMError(error) }
-            var options = castnet_pgm_options()
-            options.group = group
-            options.interface_address = interface.address
-            options.interface_index = interface.index
-            options.port = settings.port
-            options.data_port = settings.port
-            options.mtu = UInt16(plan.mtu)
-            options.hops = UInt8(clamping: settings.hops)
-            options.loop = settings.loop
-            options.type_of_service = settings.dscp.map { Int32(clamping: $0 << 2) } ?? -1
-            options.window = UInt32(plan.window)
-            options.receive_buffer = Int32(clamping: settings.receiveBuffer)
-            options.send_buffer = 1 << 20
-            Self.setTimers(&options)
-            guard let handle = unsafe castnet_pgm_open(&options, &error) else { throw PGMError(error) }
-            unsafe self.handle = handle
+            guard let handle = unsafe castnet_pgm_open(&raw, &error) else {
+                throw PGMError(error, while: "opening a PGM socket on \(options.interface.name)")
+            }
+            unsafe self.handle = unsafe handle
         }
 
-        /// The times of the field guide for control fanout, in microseconds.
-        private static func setTimers(_ options: inout castnet_pgm_options) {
-            options.ambient_spm = 2_000_000
-            options.heartbeat_spm = (20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 0, 0)
-            options.heartbeat_count = 6
-            options.peer_expiry = 30_000_000
-            options.spmr_expiry = 20_000
-            options.nak_backoff = 5_000
-            options.nak_repeat = 50_000
-            options.nak_rdata = 50_000
-            options.nak_ncf_retries = 20
-            options.nak_data_retries = 20
-        }
+        deinit { unsafe castnet_pgm_close(handle, false) }
 
-        deinit { unsafe castnet_pgm_close(handle, true) }
+        /// Closes; `flush` sends three goodbyes (which receivers of this library ignore). It does not wait
+        /// for repairs: keep calling ``receive(into:)`` for as long as somebody may still ask.
+        package consuming func close(flush: Bool) {
+            unsafe castnet_pgm_close(handle, flush)
+            discard self
+        }
 
         /// The largest payload of one packet.
-        var payloadMax: Int { unsafe Int(castnet_pgm_payload_max(handle)) }
+        package var payloadMax: Int { Int(unsafe castnet_pgm_payload_max(handle)) }
+        /// Source identifier and source port of the stream this socket sends.
+        package var tsi: UInt64 { unsafe castnet_pgm_tsi(handle) }
         /// The receive buffer as the kernel accounts it.
-        var receiveBuffer: Int { unsafe Int(castnet_pgm_receive_buffer(handle)) }
-        var descriptors: castnet_pgm_descriptors { unsafe castnet_pgm_descriptors_of(handle) }
-        /// The stream's transport session: 48 random bits and the source port.
-        var tsi: UInt64 { unsafe castnet_pgm_tsi(handle) }
-        /// True while a packet waits to be sent again.
-        var hasPending: Bool { unsafe castnet_pgm_has_pending(handle) }
-        /// Until receive must be called even if nothing arrives: at least 1 ms.
-        var timeRemaining: Duration { unsafe .microseconds(castnet_pgm_time_remaining(handle)) }
+        package var receiveBufferBytes: Int { Int(unsafe castnet_pgm_receive_buffer(handle)) }
+        package var hasPending: Bool { unsafe castnet_pgm_has_pending(handle) }
+        package var descriptors: Descriptors {
+            let all = unsafe castnet_pgm_descriptors_of(handle)
+            return Descriptors(
+                receive: all.receive, pending: all.pending, repair: all.repair, send: all.send)
+        }
 
-        /// Sends a copy of `frame` as one packet. After `blocked` or `limited` only `resend` may follow.
-        mutating func send(_ frame: ByteBuffer) -> SendStatus {
-            let status = unsafe frame.withUnsafeReadableBytes { bytes -> castnet_pgm_status in
-                guard let base = bytes.baseAddress else { return CASTNET_PGM_FAILED }
+        /// Sends a copy of the readable bytes as one packet. Unless it answers `done` the packet is pending:
+        /// it has its number already, and must leave before any other.
+        package mutating func send(_ payload: ByteBuffer) throws(PGMError) -> Sent {
+            guard !hasPending else { throw .busy }
+            let length = payload.readableBytes
+            guard length > 0, length <= payloadMax else { throw .payload(length: length, max: payloadMax) }
+            let status = unsafe payload.withUnsafeReadableBytes { bytes in
+                guard let base = bytes.baseAddress else { return castnet_pgm_status.failed }
                 return unsafe castnet_pgm_send(handle, base, bytes.count)
             }
-            return Self.sendStatus(status)
+            return try Self.sent(status)
         }
 
-        mutating func resend() -> SendStatus { unsafe Self.sendStatus(castnet_pgm_resend(handle)) }
+        /// Sends the pending packet again; `done` when there is none.
+        package mutating func resend() throws(PGMError) -> Sent {
+            try Self.sent(unsafe castnet_pgm_resend(handle))
+        }
 
-        private static func sendStatus(_ status: castnet_pgm_status) -> SendStatus {
+        private static func sent(_ status: castnet_pgm_status) throws(PGMError) -> Sent {
             switch status {
-            case CASTNET_PGM_DONE: .sent
-            case CASTNET_PGM_WOULD_BLOCK: .blocked
-            case CASTNET_PGM_LIMITED: .limited
-            default: .failed
+            case .done: .done
+            case .wouldBlock: .wouldBlock
+            case .limited: .limited
+            case .reset, .idle, .empty, .failed:
+                throw .failed(operation: "send", code: 0, text: "libpgm refused the packet")
             }
         }
 
-        /// Serves timers, repairs and peers, and takes one packet if there is one.
-        mutating func receive() -> ReceiveStatus {
+        /// Serves timers and repairs (at most one leaves per call) and takes one packet, if there is one,
+        /// into a fresh buffer.
+        package mutating func receive(into buffer: inout ByteBuffer) throws(PGMError) -> Received {
             var packet = unsafe castnet_pgm_packet()
             var error = castnet_pgm_error()
             switch unsafe castnet_pgm_receive(handle, &packet, &error) {
-            case CASTNET_PGM_DONE:
-                guard let bytes = unsafe packet.bytes else { return .idle }
-                // The bytes are libpgm's until the next call: copy them out.
-                let view = unsafe UnsafeRawBufferPointer(start: bytes, count: Int(unsafe packet.length))
-                var frame = ByteBufferAllocator().buffer(capacity: view.count)
-                unsafe frame.writeBytes(view)
-                return unsafe .frame(frame, repaired: packet.repaired)
-            case CASTNET_PGM_RESET: return .reset
-            case CASTNET_PGM_LIMITED: return .limited
-            case CASTNET_PGM_FAILED: return .failed(PGMError(error))
-            default: return .idle
+            case .done:
+                // Borrowed from the window until the next call, so it is copied out.
+                let length = unsafe Int(packet.length)
+                buffer = ByteBuffer()
+                if let bytes = unsafe packet.bytes, length > 0 {
+                    buffer.reserveCapacity(length)
+                    unsafe buffer.writeBytes(UnsafeRawBufferPointer(start: bytes, count: length))
+                }
+                return unsafe .packet(tsi: packet.tsi, repaired: packet.repaired)
+            case .reset: return unsafe .reset(tsi: packet.tsi)
+            case .idle: return .idle
+            case .wouldBlock, .limited: return .limited
+            case .empty: return .empty
+            case .failed: throw PGMError(error, while: "receive")
             }
         }
+
+        /// After how long ``receive(into:)`` must be called even if nothing arrives; at least 1 ms.
+        package var timeRemaining: Duration { .microseconds(unsafe castnet_pgm_time_remaining(handle)) }
+    }
+
+    extension PGMError {
+        init(_ error: castnet_pgm_error, while operation: String) {
+            self = unsafe .failed(
+                operation: operation, code: Int(error.code), text: text(ofTuple: error.text))
+        }
+    }
+
+    extension PGMOptions {
+        var raw: castnet_pgm_options {
+            var raw = castnet_pgm_options()
+            raw.group = group
+            raw.interface_address = interface.address
+            raw.interface_index = interface.index
+            raw.port = port
+            raw.data_port = port
+            raw.mtu = UInt16(clamping: mtu)
+            raw.hops = UInt8(clamping: hops)
+            raw.loop = loop
+            raw.type_of_service = dscp.map { Int32($0 << 2) } ?? -1
+            raw.window = UInt32(clamping: window)
+            raw.receive_buffer = Int32(clamping: receiveBuffer)
+            raw.send_buffer = Int32(clamping: sendBuffer)
+            raw.ambient_spm = timers.ambient.wholeMicroseconds
+            raw.peer_expiry = timers.peerExpiry.wholeMicroseconds
+            raw.spmr_expiry = timers.spmRequest.wholeMicroseconds
+            raw.nak_backoff = timers.nakBackoff.wholeMicroseconds
+            raw.nak_repeat = timers.nakRepeat.wholeMicroseconds
+            raw.nak_rdata = timers.nakData.wholeMicroseconds
+            raw.nak_ncf_retries = Int32(clamping: timers.confirmationRetries)
+            raw.nak_data_retries = Int32(clamping: timers.dataRetries)
+            raw.heartbeat_count = Int32(clamping: timers.heartbeats.count)
+            unsafe withUnsafeMutableBytes(of: &raw.heartbeat_spm) { bytes in
+                let values = unsafe bytes.assumingMemoryBound(to: Int32.self)
+                for (index, interval) in timers.heartbeats.prefix(values.count).enumerated() {
+                    unsafe values[index] = interval.wholeMicroseconds
+                }
+            }
+            return raw
+        }
+    }
+
+    extension Duration {
+        fileprivate var wholeMicroseconds: Int32 { Int32(clamping: nanoseconds / 1000) }
+    }
+
+    /// libpgm's log lines, which it may write from any thread; a bounded ring holds them until they are taken.
+    package enum PGMLog {
+        /// The oldest waiting line with its level, 0 (debug) to 6 (fatal).
+        package static func take() -> (level: Int, text: String)? {
+            var level: Int32 = 0
+            var bytes = [CChar](repeating: 0, count: 256)
+            guard unsafe castnet_pgm_log_take(&bytes, 256, &level) else { return nil }
+            return (
+                Int(level),
+                String(decoding: bytes.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+            )
+        }
+
+        /// Lines dropped because the ring was full.
+        package static var droppedCount: UInt64 { castnet_pgm_log_dropped() }
     }
 #endif

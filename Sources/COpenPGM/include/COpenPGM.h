@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define CASTNET_SWIFT_NAME(name) __attribute__((swift_name(name)))
+#define CASTNET_CLOSED_ENUM __attribute__((enum_extensibility(closed)))
 
 /* ---- posix.c: interfaces, epoll, eventfd, datagrams. Failures are returned as -errno. ---- */
 
@@ -81,21 +83,21 @@ void castnet_descriptor_close(int fd);
 /* ---- pgm.c: one PGM bus socket. Every function but start and the log ones belongs to one thread. ---- */
 
 /// What happened to a pgm call.
-typedef enum castnet_pgm_status {
+typedef enum CASTNET_CLOSED_ENUM castnet_pgm_status {
     /// Sent, or a packet was received.
-    CASTNET_PGM_DONE = 0,
+    CASTNET_PGM_DONE CASTNET_SWIFT_NAME("done") = 0,
     /// Send: the kernel's buffer is full, wait until the send descriptor is writable, then resend.
-    CASTNET_PGM_WOULD_BLOCK,
+    CASTNET_PGM_WOULD_BLOCK CASTNET_SWIFT_NAME("wouldBlock"),
     /// Send: wait a moment, then resend. Receive: a NAK, repair or SPM could not leave, call again soon.
-    CASTNET_PGM_LIMITED,
+    CASTNET_PGM_LIMITED CASTNET_SWIFT_NAME("limited"),
     /// Receive: nothing now; wait for the descriptors or the time remaining.
-    CASTNET_PGM_IDLE,
+    CASTNET_PGM_IDLE CASTNET_SWIFT_NAME("idle"),
     /// Receive: packets of one stream are gone for good; the stream goes on behind them.
-    CASTNET_PGM_RESET,
+    CASTNET_PGM_RESET CASTNET_SWIFT_NAME("reset"),
     /// Receive: an empty datagram; it means nothing.
-    CASTNET_PGM_EMPTY,
+    CASTNET_PGM_EMPTY CASTNET_SWIFT_NAME("empty"),
     /// Misuse or a failed system call; the error says more when it has a text.
-    CASTNET_PGM_FAILED,
+    CASTNET_PGM_FAILED CASTNET_SWIFT_NAME("failed"),
 } castnet_pgm_status;
 
 /// Why a call failed: an errno where there was one, and a text.

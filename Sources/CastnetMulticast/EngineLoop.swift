@@ -1,0 +1,111 @@
+#if Multicast
+    internal import CastnetCore
+    internal import COpenPGM
+    internal import Logging
+
+    /// The engine thread's own state: everything in it belongs to that thread.
+    final class EngineLoop {
+        private let epoll: Int32
+        private let engine: Engine
+        private var channels: [UInt64: ChannelDriver] = [:]
+        private var nextKey: UInt64 = 1
+        private var ready = [castnet_ready](repeating: castnet_ready(), count: 64)
+        private var scratch = ChannelDriver.Scratch()
+        private var now = Instant(nanoseconds: castnet_now())
+        private let log = Logger(label: "castnet.multicast")
+
+        /// The tag of the mailbox's descriptor; a channel's tags are its key × 8 and the descriptor's role.
+        private static let wakeTag: UInt64 = 0
+
+        init(epoll: Int32, engine: Engine) {
+            self.epoll = epoll
+            self.engine = engine
+        }
+
+        static func makeEpoll(wake: Int32) throws -> Int32 {
+            let epoll = castnet_epoll_create()
+            guard epoll >= 0 else {
+                throw CastnetError(.multicastUnavailable, "no epoll: \(errorText(-epoll))")
+            }
+            let result = castnet_epoll_set(epoll, wake, wakeTag, true, false)
+            guard result == 0 else {
+                castnet_descriptor_close(epoll)
+                throw CastnetError(.multicastUnavailable, "epoll: \(errorText(-result))")
+            }
+            return epoll
+        }
+
+        /// Runs for ever: wait, read the clock once, empty the mailbox, serve the channels that are due.
+        func run() {
+            while true {
+                let count = wait()
+                now = Instant(nanoseconds: castnet_now())
+                noteReady(count)
+                let mail = engine.takeMail()
+                for command in mail.commands { command(self) }
+                for key in mail.filled { channels[key]?.due.insert(.outbox) }
+                for (key, channel) in channels where channel.isDue(now) {
+                    channel.service(now, &scratch)
+                    if channel.isFinished { remove(key) }
+                }
+                forwardLog()
+            }
+        }
+
+        private func wait() -> Int {
+            var deadline: Instant?
+            for channel in channels.values { deadline = earliest(deadline, channel.deadline) }
+            let timeout =
+                deadline.map { max(0, ($0 - Instant(nanoseconds: castnet_now())).nanoseconds) } ?? -1
+            let count = unsafe ready.withUnsafeMutableBufferPointer { buffer in
+                guard let base = buffer.baseAddress else { return Int32(0) }
+                return unsafe castnet_epoll_wait(epoll, base, Int32(buffer.count), timeout)
+            }
+            return max(0, Int(count))
+        }
+
+        private func noteReady(_ count: Int) {
+            for event in ready.prefix(count) {
+                if event.tag == Self.wakeTag {
+                    castnet_eventfd_drain(engine.wakeDescriptor)
+                } else {
+                    channels[event.tag >> 3]?.noteReady(role: event.tag & 7, now: now)
+                }
+            }
+        }
+
+        /// libpgm's warnings become ours; what it says below that stays in its ring's order but is not told.
+        private func forwardLog() {
+            while let line = PGMLog.take() {
+                let level: Logger.Level = line.level >= 5 ? .error : line.level == 4 ? .warning : .debug
+                log.log(level: level, "\(line.text)")
+            }
+        }
+
+        // MARK: Commands
+
+        func open(_ opening: ChannelOpening) throws -> UInt64 {
+            let key = nextKey
+            nextKey += 1
+            channels[key] = try ChannelDriver(key: key, opening: opening, epoll: epoll, now: now)
+            return key
+        }
+
+        func membersChanged(_ members: [NodeIdentity], of key: UInt64) {
+            channels[key]?.membersChanged(members, now: now)
+        }
+
+        func subscriptionsChanged(of key: UInt64) { channels[key]?.subscriptionsChanged() }
+
+        func close(_ key: UInt64, linger: Duration, then done: @escaping @Sendable () -> Void) {
+            guard let channel = channels[key] else { return done() }
+            channel.beginClose(until: now + linger, then: done)
+        }
+
+        private func remove(_ key: UInt64) {
+            guard let channel = channels.removeValue(forKey: key) else { return }
+            if let error = channel.failure { log.error("\(error)") }
+            channel.finish()
+        }
+    }
+#endif
