@@ -89,7 +89,7 @@ struct YAMLReader {
 
 extension YAMLReader {
     /// The tree of `node`, which stands behind `before`: a node from before that place is an alias.
-    private func converted(_ node: Node, path: String, after before: TextMark?, in source: Source)
+    private func converted(_ node: Yams.Node, path: String, after before: TextMark?, in source: Source)
         -> SourceTree
     {
         var tree = SourceTree(place: place(node.mark.map(TextMark.init), source.edits), content: .broken)
@@ -126,7 +126,7 @@ extension YAMLReader {
         return tree
     }
 
-    private func text(_ scalar: Node.Scalar, path: String, place: Place) -> SourceTree.Content {
+    private func text(_ scalar: Yams.Node.Scalar, path: String, place: Place) -> SourceTree.Content {
         if scalar.style == .plain, ["", "~", "null", "Null", "NULL"].contains(scalar.string) {
             return .nothing
         }
@@ -140,7 +140,7 @@ extension YAMLReader {
         }
     }
 
-    private func items(_ sequence: Node.Sequence, path: String, in source: Source) -> [SourceTree] {
+    private func items(_ sequence: Yams.Node.Sequence, path: String, in source: Source) -> [SourceTree] {
         var before = sequence.mark.map(TextMark.init)
         return sequence.enumerated().map { index, item in
             let tree = converted(item, path: "\(path)[\(index)]", after: before, in: source.deeper)
@@ -163,7 +163,8 @@ extension YAMLReader {
         return found
     }
 
-    private func entries(_ mapping: Node.Mapping, path: String, in source: Source) -> [SourceTree.Entry] {
+    private func entries(_ mapping: Yams.Node.Mapping, path: String, in source: Source) -> [SourceTree.Entry]
+    {
         var entries: [SourceTree.Entry] = []
         var before = mapping.mark.map(TextMark.init)
         for (key, value) in mapping {

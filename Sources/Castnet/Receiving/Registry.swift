@@ -123,14 +123,15 @@ package final class Registry: Sendable {
         }
     }
 
-    /// Gives a call or a cast to the handler that serves its topic (under the server name it asks for).
-    package func handle(_ delivery: Delivery) {
+    /// Gives a call or a cast to the handler that serves its topic (under the server name it asks for);
+    /// `acknowledging` answers it as soon as the handler's queue has it.
+    package func handle(_ delivery: Delivery, acknowledging: Bool = false) {
         let served = listeners(to: delivery.record.topic).served
         guard let one = served.first(where: { delivery.server == nil || $0.server == delivery.server }) else {
             delivery.answer?.give(Answer(.released, why: "\(delivery.record.topic) is not served here"))
             return
         }
-        one.submit(delivery)
+        one.submit(delivery, acknowledging: acknowledging)
     }
 
     /// Gives a fanout to everybody here who hears its topic; false when nobody does.

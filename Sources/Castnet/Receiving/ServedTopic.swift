@@ -65,7 +65,9 @@ package final class ServedTopic: Sendable {
     package var queuedBytes: Int { state.withLock { $0.queuedBytes } }
 
     /// Takes a delivery in and sees that it is handled. Called from any thread.
-    package func submit(_ delivery: Delivery) {
+    ///
+    /// `acknowledging`: the message is settled once it is in the queue, whatever the handler says later.
+    package func submit(_ delivery: Delivery, acknowledging: Bool = false) {
         if case .inline(let handler) = work {
             run(delivery) { message in try handler(message) }
             return
@@ -75,7 +77,9 @@ package final class ServedTopic: Sendable {
             if state.isWithdrawn { return .refuse("the topic is no longer served here") }
             if delivery.kind != .fanout, state.queued >= backlogMax { return .refuse("backlog full") }
             if state.queue.isEmpty { state.rest = delivery.record.body }
-            state.queue.append(delivery)
+            var queued = delivery
+            if acknowledging { queued.answer = nil }
+            state.queue.append(queued)
             state.queued += delivery.record.count
             state.queuedBytes += delivery.cost
             let workers = min(state.queued, concurrency - state.running)
@@ -84,6 +88,7 @@ package final class ServedTopic: Sendable {
         }
         switch decision {
         case .start(let workers):
+            if acknowledging { delivery.answer?.give(Answer(.accepted)) }
             for _ in 0..<workers { startWorker() }
         case .refuse(let why):
             counters.add(.limitBacklogHit)

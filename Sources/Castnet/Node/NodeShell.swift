@@ -1,0 +1,329 @@
+import CastnetCore
+import CastnetMulticast
+import Logging
+import NIOCore
+
+/// What callers leave for the loop.
+enum Outgoing: Sendable {
+    case toOne(OutboundMessage, Completion)
+    /// Copies of a fanout; the token names the receipt that waits for them.
+    case copies(OutboundMessage, [Member], receipt: UInt64?)
+    case receipt(
+        UInt64, delivered: [Receipt.Row], waiting: [NodeIdentity], channel: String?, deadline: Instant)
+    case await(UInt64, UnsafeContinuation<[Receipt.Row], Never>)
+}
+
+/// The part of a node that lives on its event loop: links, directory, receipts, timers.
+///
+/// Every method is called on the loop unless it says otherwise; that confinement is what makes the class
+/// sendable. Other threads reach it through the mailboxes that ``Node`` owns.
+final class NodeShell: @unchecked Sendable {
+    let loop: any EventLoop
+    let identity: NodeIdentity
+    let configuration: Configuration
+    let registry: Registry
+    let view: MembershipView
+    let counters: NodeCounters
+    let log: Logger
+    let executor: LoopExecutor
+    // Set once in Node.init; the node outlives every use.
+    weak var node: Node?
+    private(set) var unicast: Unicast!
+    private(set) var directory: DirectoryShell!
+    private var generator: SeededGenerator
+    private(set) lazy var answers = AnswerDesk(loop: loop) { [weak self] in self?.unicast.answer($0) }
+    private var book = ReceiptBook()
+    /// Who waits for which receipt, and receipts that closed before anybody did.
+    private var waiting: [UInt64: UnsafeContinuation<[Receipt.Row], Never>] = [:]
+    private var closed: [UInt64: [Receipt.Row]] = [:]
+    private var receiptTimer: (at: Instant, task: Scheduled<Void>)?
+
+    init(
+        loop: any EventLoop, identity: NodeIdentity, configuration: Configuration, registry: Registry,
+        view: MembershipView, counters: NodeCounters, log: Logger, seed: UInt64
+    ) {
+        self.loop = loop
+        self.identity = identity
+        self.configuration = configuration
+        self.registry = registry
+        self.view = view
+        self.counters = counters
+        self.log = log
+        executor = LoopExecutor(loop)
+        generator = SeededGenerator(seed: seed)
+    }
+
+    // MARK: Start and stop, called from tasks
+
+    func start() async throws -> HostPort {
+        let (unicastSeed, directorySeed) = (generator.next(), generator.next())
+        let listening = try await loop.flatSubmit { [self] in
+            unicast = Unicast(
+                loop: loop, identity: identity, configuration: configuration, counters: counters,
+                members: self,
+                sink: self, seed: unicastSeed, log: log)
+            return unicast.bind()
+        }.get()
+        await openChannels()
+        let facts = (node?.openChannels ?? []).map(\.channel.facts)
+        try await loop.flatSubmit { [self] in
+            directory = DirectoryShell(
+                loop: loop, identity: identity, configuration: configuration, listening: listening,
+                channels: facts.map { NodeRecord.Channel($0) }, counters: counters, seed: directorySeed,
+                log: log)
+            directory.onChange = { [weak self] in self?.membershipChanged() }
+            directory.onEvent = { [weak self] in self?.happened($0) }
+            announce()
+            return directory.start()
+        }.get()
+        return listening
+    }
+
+    private func openChannels() async {
+        for settings in configuration.channels {
+            do {
+                let interface = try InterfaceChoice(
+                    name: configuration.node.interface,
+                    listen: configuration.node.advertise?.host ?? configuration.node.listen.host)
+                let channel = try await OpenChannel.open(
+                    settings, shell: self, interface: interface, seed: generator.next())
+                node?.opened(channel)
+            } catch {
+                log.warning(
+                    "channel not open: its topics go by unicast where the policy allows",
+                    metadata: ["castnet.channel": "\(settings.name)", "castnet.error": "\(error)"])
+            }
+        }
+    }
+
+    func stop(drain: Duration) async {
+        let served = registry.close()
+        _ = try? await loop.flatSubmit { [self] in
+            directory?.stop() ?? loop.makeSucceededVoidFuture()
+        }.get()
+        await withTaskGroup(of: Void.self) { group in
+            for topic in served { group.addTask { await topic.withdraw() } }
+            for channel in node?.openChannels ?? [] {
+                group.addTask { await channel.channel.close(linger: drain) }
+            }
+            group.addTask { [self] in
+                _ = try? await loop.flatSubmit { [self] in
+                    unicast?.close(drain: drain) ?? loop.makeSucceededVoidFuture()
+                }.get()
+            }
+        }
+        _ = try? await loop.submit { [self] in closeReceipts() }.get()
+    }
+
+    // MARK: What callers left
+
+    func carryOut(_ items: [Outgoing]) {
+        for item in items {
+            switch item {
+            case .toOne(let message, let completion): unicast.send(message, completion: completion)
+            case .copies(let message, let members, let receipt):
+                for member in members {
+                    unicast.send(
+                        message, to: member, completion: .copy(receipt: receipt, member.identity))
+                }
+            case .receipt(let token, let delivered, let waiting, let channel, let deadline):
+                book.open(
+                    token, delivered: delivered, waiting: waiting, channel: channel, deadline: deadline,
+                    now: MonotonicClock.now)
+                tellReceipts()
+            case .await(let token, let continuation): wait(for: token, continuation)
+            }
+        }
+        unicast.flushLinks()
+    }
+
+    // MARK: Receipts
+
+    private func wait(for token: UInt64, _ continuation: UnsafeContinuation<[Receipt.Row], Never>) {
+        if let rows = closed.removeValue(forKey: token) {
+            continuation.resume(returning: rows)
+        } else {
+            waiting[token] = continuation
+        }
+    }
+
+    private func tellReceipts() {
+        for finished in book.takeFinished() {
+            if let continuation = waiting.removeValue(forKey: finished.token) {
+                continuation.resume(returning: finished.rows)
+            } else {
+                closed[finished.token] = finished.rows
+            }
+        }
+        armReceipts()
+    }
+
+    private func armReceipts() {
+        guard let next = book.nextDeadline else {
+            receiptTimer?.task.cancel()
+            return receiptTimer = nil
+        }
+        if let receiptTimer, receiptTimer.at <= next { return }
+        receiptTimer?.task.cancel()
+        receiptTimer = (
+            next,
+            loop.scheduleTask(deadline: next.nioDeadline) { [weak self] in
+                guard let self else { return }
+                receiptTimer = nil
+                book.timerFired(now: MonotonicClock.now)
+                tellReceipts()
+            }
+        )
+    }
+
+    private func closeReceipts() {
+        book.timerFired(now: Instant(nanoseconds: .max))
+        tellReceipts()
+    }
+
+    // MARK: Membership
+
+    /// What this node serves and subscribes has changed.
+    func announce() {
+        guard let directory else { return }
+        let (services, subscriptions) = registry.announced
+        directory.update(services: services, subscriptions: subscriptions)
+        for channel in node?.openChannels ?? [] { channel.channel.subscriptionsChanged() }
+    }
+
+    func viewOf(_ topic: Topic) -> MembershipView.Topical {
+        let members = (directory?.members(hearing: topic) ?? []).filter { $0.identity != identity }
+        var channels: [NodeIdentity: Set<String>] = [:]
+        for member in members {
+            let record = directory.record(of: member.identity.name)
+            channels[member.identity] = Set((record?.channels ?? []).filter(\.joined).map(\.name))
+        }
+        let topical = MembershipView.Topical(version: view.version, members: members, channels: channels)
+        view.keep(topical, for: topic)
+        return topical
+    }
+
+    private func membershipChanged() {
+        view.changed()
+        for channel in node?.openChannels ?? [] {
+            channel.channel.membersChanged(directory.nodes(hearing: channel.name))
+        }
+        unicast.membershipChanged()
+    }
+
+    private func memberGone(_ member: NodeIdentity) {
+        unicast.memberGone(member)
+        book.memberGone(member, now: MonotonicClock.now)
+        tellReceipts()
+    }
+
+    private func happened(_ event: DirectoryEvent) {
+        switch event {
+        case .left(let member), .died(let member), .superseded(let member, _): memberGone(member)
+        case .nameConflict(let conflict):
+            log.error("two running nodes use one name", metadata: ["castnet.peer": "\(conflict)"])
+        case .channelDiffers(_, let peer, let channel):
+            log.error(
+                "a peer has the channel configured differently",
+                metadata: ["castnet.peer": "\(peer)", "castnet.channel": "\(channel)"])
+        case .beaconsSilent: log.warning("own beacons do not come back: multicast is down")
+        case .membersLimit(let limit):
+            log.warning("limits.members reached", metadata: ["castnet.limit": "\(limit)"])
+        case .ownRecordUnfit(let why):
+            log.error("own record cannot be announced", metadata: ["castnet.error": "\(why)"])
+        case .joined, .updated, .suspected, .refuted, .beaconsBack, .heads: break
+        }
+    }
+
+    // MARK: Channels
+
+    func happened(_ events: [StreamEvent], on channel: String) {
+        let now = MonotonicClock.now
+        for event in events {
+            switch event {
+            case .loss(let loss):
+                log.error(
+                    "frames lost",
+                    metadata: [
+                        "castnet.peer": "\(loss.from)", "castnet.channel": "\(channel)",
+                        "castnet.frames": "\(loss.first)-\(loss.last)",
+                        "castnet.reason": "\(loss.reason.rawValue)",
+                    ])
+                node?.lost(loss)
+            case .sent(let token, let lastFrame): book.sent(token, lastFrame: lastFrame)
+            case .position(let member, let received):
+                book.position(member, at: received, channel: channel, now: now)
+            case .memberStalled(let member):
+                log.warning(
+                    "a member stopped reporting; the group no longer waits for it",
+                    metadata: ["castnet.peer": "\(member)", "castnet.channel": "\(channel)"])
+            case .digestDiffers(let peer):
+                log.error(
+                    "a sender has the channel configured differently",
+                    metadata: ["castnet.peer": "\(peer)", "castnet.channel": "\(channel)"])
+            case .streamStarted, .streamEnded, .memberBack: break
+            }
+        }
+        tellReceipts()
+    }
+}
+
+extension NodeShell: MemberSource, UnicastSink {
+    func members(serving topic: Topic) -> [Member] { directory?.members(serving: topic) ?? [] }
+
+    func received(_ delivery: Delivery, settle: Settlement) -> Bool {
+        if delivery.kind == .fanout {
+            registry.spread(delivery, settle: settle)
+        } else {
+            if settle == .received, delivery.kind == .cast { return accept(delivery) }
+            registry.handle(delivery)
+        }
+        return registry.backlogBytes < configuration.limits.subscriptionBacklog
+    }
+
+    /// A cast that settles when it is received is answered as soon as its queue has it.
+    private func accept(_ delivery: Delivery) -> Bool {
+        registry.handle(delivery, acknowledging: true)
+        return registry.backlogBytes < configuration.limits.subscriptionBacklog
+    }
+
+    func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int) {
+        node?.copiesEnded(bytes: bytes)
+        guard let receipt else { return }
+        let outcome: Receipt.Outcome =
+            switch copy.outcome {
+            case .accepted: .unicast
+            case .rejected: .rejected
+            case .expired: .timedOut
+            case .released, .unroutable, .lost: .left
+            }
+        book.settle(receipt, member, outcome, now: MonotonicClock.now)
+        tellReceipts()
+    }
+
+    func met(_ peer: NodeIdentity) { directory?.met(peer) }
+}
+
+extension NodeShell {
+    /// The directory's nodes as users see them.
+    func summaries() -> [NodeSummary] {
+        (directory?.nodes() ?? []).map { node in
+            let record = node.record
+            let services = record.services.map { (topic: $0.topic, server: $0.server) }
+            return NodeSummary(
+                identity: record.identity, instance: record.instance, address: record.addresses.first,
+                services: services, subscriptions: record.subscriptions, state: node.state, age: node.age,
+                heard: node.heard, source: node.sources.label, paths: paths(to: record))
+        }
+    }
+
+    private func paths(to record: NodeRecord) -> [(channel: String, path: String, why: String)] {
+        (self.node?.openChannels ?? []).map { own in
+            guard let theirs = record.channels.first(where: { $0.name == own.name }), theirs.joined else {
+                return (own.name, "unicast", "not-joined")
+            }
+            let isSame = theirs.digest == own.channel.facts.digest
+            return (own.name, isSame ? "multicast" : "unicast", isSame ? "heard" : "policy-differs")
+        }
+    }
+}

@@ -1,0 +1,65 @@
+import CastnetCore
+import CastnetMulticast
+import NIOCore
+
+/// A channel of this node that is open, with the gate where its senders wait for room.
+///
+/// The engine thread calls it as the channel's sink; everything it does there is hand over to the registry or
+/// to the loop.
+final class OpenChannel: ChannelSink, @unchecked Sendable {
+    let name: String
+    let gate: SpaceGate
+    private let registry: Registry
+    private unowned let shell: NodeShell
+    private let mailbox: LoopMailbox<StreamEvent>
+    // Set once, right after the channel has opened and before anybody else sees this object.
+    private(set) var channel: PGMChannel!
+
+    static func open(_ settings: ChannelSettings, shell: NodeShell, interface: InterfaceChoice, seed: UInt64)
+        async throws -> OpenChannel
+    {
+        let open = OpenChannel(settings.name, shell: shell)
+        open.channel = try await PGMChannel.open(
+            settings, limits: shell.configuration.limits, identity: shell.identity, interface: interface,
+            seed: seed, sink: open)
+        return open
+    }
+
+    private init(_ name: String, shell: NodeShell) {
+        self.name = name
+        self.shell = shell
+        registry = shell.registry
+        gate = SpaceGate(loop: shell.loop)
+        mailbox = LoopMailbox(loop: shell.loop) { [weak shell] events in
+            shell?.happened(events, on: name)
+        }
+    }
+
+    var hasRoom: Bool { channel.hasRoom }
+
+    func send(_ casts: [OutboundCast]) { channel.send(casts) }
+
+    /// How many of the payloads go into the outbox in one step: up to 1 MiB, at least one.
+    func piece(of payloads: ArraySlice<ByteBuffer>) -> Int {
+        var (count, bytes) = (0, 0)
+        for payload in payloads {
+            bytes += payload.readableBytes
+            if count > 0, bytes > 1 << 20 { break }
+            count += 1
+            if count >= 4096 { break }
+        }
+        return count
+    }
+
+    // MARK: Called on the engine thread
+
+    func delivered(_ records: [InboundRecord]) {
+        for record in records { registry.spread(Delivery(record, kind: .fanout, carrier: .multicast)) }
+    }
+
+    func happened(_ events: [StreamEvent]) { for event in events { mailbox.put(event) } }
+
+    func spaceAvailable() { gate.open() }
+
+    func backlogBytes() -> Int { registry.backlogBytes }
+}
