@@ -27,10 +27,15 @@ limited() {
         echo "no time left: the whole run is bounded by $seconds_max s"
         return 124
     fi
-    timeout --kill-after=20 "$limit" "$@"
+    # `timeout` gives the command a process group of its own, which a Ctrl-C does not reach by itself.
+    timeout --kill-after=20 "$limit" "$@" &
+    child=$!
+    wait "$child"
 }
+child=
+trap '[ -n "$child" ] && kill "$child" 2>/dev/null; exit 130' INT TERM
 
-# report NAME CODE SECONDS: one line for a step, and the end of its log if it failed.
+# report NAME CODE SECONDS: one line for a step, and if it failed what its log says of that.
 report() {
     local name=$1 code=$2 took=$3
     if ((code == 0)); then
@@ -39,7 +44,9 @@ report() {
     fi
     printf '== %-46s FAILED  %4d s (exit %d%s)\n' "$name" "$took" "$code" \
         "$( ((code == 124 || code == 137)) && echo ', out of time')"
-    tail -n 60 "$(log_of "$name")" | sed 's/^/   /'
+    # A failed test's own words, wherever in the log they are; without any, the end.
+    { grep -A3 ' recorded an issue ' "$(log_of "$name")" | head -n 80 | grep . ||
+        tail -n 60 "$(log_of "$name")"; } | sed 's/^/   /'
 }
 
 # step NAME LIMIT COMMAND…: a step that counts as one test.
@@ -74,10 +81,6 @@ tests() {
     local report_file="$logs/xunit.xml" results="$logs/xunit-swift-testing.xml"
     rm -f "$report_file" "$results"
     limited "$limit" "$@" --xunit-output "$report_file" >"$(log_of "$name")" 2>&1 || code=$?
-    # A failed test's own words first, wherever in the log they are.
-    if ((code != 0)); then
-        grep -A3 ' recorded an issue ' "$(log_of "$name")" | head -n 80 | sed 's/^/   /'
-    fi
     report "$name" "$code" $((SECONDS - start))
     counts=$(count_results "$results")
     read -r step_passed step_failed step_skipped <<<"$counts"
