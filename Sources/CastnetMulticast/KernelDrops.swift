@@ -4,9 +4,9 @@
 
     /// How many packets the kernel dropped at a receive buffer that was full.
     ///
-    /// Two figures bound it from above and the smaller one is told. The socket's own counter also counts our own
-    /// packets that its filter refuses, of which only the data frames are known here; the namespace's counter
-    /// of full buffers counts every socket's.
+    /// Two figures bound it from above and the smaller one is told. The socket's own counter also counts our
+    /// own packets that its filter refuses, of which only the data frames are known here; the namespace's
+    /// counter of full buffers counts every socket's.
     struct KernelDrops {
         private(set) var count: UInt64 = 0
         private let descriptor: Int32

@@ -10,9 +10,9 @@ package struct PGMOptions: Hashable, Sendable {
     package var port: UInt16
     /// The largest IP packet.
     package var mtu: Int
-    /// Packets in the transmit window and in each receive window: a power of two, as libpgm indexes windows by
-    /// sequence modulo size and any other size breaks at the 32-bit wrap. Windows in packets are the only form
-    /// there is here: the other form (seconds × rate), beside this one, aborts on the first packet.
+    /// Packets in the transmit window and in each receive window: a power of two, as libpgm indexes windows
+    /// by sequence modulo size and any other size breaks at the 32-bit wrap. Windows in packets are the only
+    /// form there is here: the other form (seconds × rate), beside this one, aborts on the first packet.
     package var window: Int
     package var loop = true
     package var hops = 1

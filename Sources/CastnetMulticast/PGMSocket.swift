@@ -175,7 +175,8 @@
         fileprivate var wholeMicroseconds: Int32 { Int32(clamping: nanoseconds / 1000) }
     }
 
-    /// libpgm's log lines, which it may write from any thread; a bounded ring holds them until they are taken.
+    /// libpgm's log lines, which it may write from any thread; a bounded ring holds them until they are
+    /// taken.
     package enum PGMLog {
         /// The oldest waiting line with its level, 0 (debug) to 6 (fatal).
         package static func take() -> (level: Int, text: String)? {

@@ -16,7 +16,7 @@ func eventually(
         guard ContinuousClock.now < deadline else {
             throw LabError.timedOut("not within \(limit): \(what)")
         }
-        await Task.yield()
+        try await Task.sleep(for: .milliseconds(2))
     }
 }
 

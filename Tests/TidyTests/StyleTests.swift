@@ -5,6 +5,8 @@ import Testing
 @Suite("Style")
 struct StyleTests {
     static let lineLengthMax = 110
+    /// C spells out more and has no formatter here.
+    static let lineLengthMaxInC = 120
     /// A long screen; a switch over all states of a machine is what comes near.
     static let functionLinesMax = 90
     static let fileLinesMax = 600
@@ -12,9 +14,10 @@ struct StyleTests {
     @Test("lines fit the page")
     func lineLength() {
         for file in Repository.code {
+            let isC = file.path.hasSuffix(".c") || file.path.hasSuffix(".h")
+            let most = isC ? Self.lineLengthMaxInC : Self.lineLengthMax
             // The preprocessor takes the text of an error from one line only.
-            for line in file.lines
-            where line.text.count > Self.lineLengthMax && !line.text.hasPrefix("#error") {
+            for line in file.lines where line.text.count > most && !line.text.hasPrefix("#error") {
                 Issue.record("\(file):\(line.number): \(line.text.count) columns")
             }
         }
@@ -106,7 +109,9 @@ struct StyleTests {
         let words = ["Task.sl" + "eep(", "usl" + "eep(", "Thread.sl" + "eep("]
         for file in Repository.swift where file.path.hasPrefix("Tests/") {
             for line in file.lines where words.contains(where: { line.text.contains($0) }) {
-                Issue.record("\(file):\(line.number): \(line.text)")
+                // Between two looks at a condition a test may rest for a few milliseconds.
+                let isPolling = line.text.contains(#/for: \.milliseconds\(\d\)/#)
+                #expect(isPolling, "\(file):\(line.number): \(line.text)")
             }
         }
     }

@@ -50,8 +50,8 @@ final class BeaconSource: ChannelInboundHandler, @unchecked Sendable {
             return channel.eventLoop.makeFailedFuture(
                 CastnetError(.multicastUnavailable, "the datagram channel takes no socket options"))
         }
-        // Asked of the socket itself: NIO's own join refuses loopback, which lacks the MULTICAST flag and works.
-        // The value is an ip_mreq: group and interface address in network byte order.
+        // Asked of the socket itself: NIO's own join refuses loopback, which lacks the MULTICAST flag and
+        // works. The value is an ip_mreq: group and interface address in network byte order.
         let address = interface.address.bigEndian
         let membership = ((DatagramAddress.address(group) ?? 0).bigEndian, address)
         return options.unsafeSetSocketOption(

@@ -33,9 +33,9 @@ extension Node {
         return try await serve(topic, server, max(1, concurrency), .asynchronous(handler, executor))
     }
 
-    /// Serves a topic with a handler that is called right where the message arrives: the fastest, for handlers
-    /// that compute and never wait. Calls and casts run on the event loop, multicast fanouts on the engine
-    /// thread, so it must be quick.
+    /// Serves a topic with a handler that is called right where the message arrives: the fastest, for
+    /// handlers that compute and never wait. Calls and casts run on the event loop, multicast fanouts on the
+    /// engine thread, so it must be quick.
     @discardableResult
     public func serve(
         _ topic: Topic, server: String? = nil,
