@@ -77,6 +77,7 @@ let package = Package(
             name: "CastnetCLI",
             dependencies: [
                 "Castnet", "CastnetLab", nioCore, logging,
+                .product(name: "NIOFoundationCompat", package: "swift-nio"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),

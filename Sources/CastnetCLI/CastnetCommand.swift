@@ -12,6 +12,9 @@ struct CastnetCommand: AsyncParsableCommand {
             CheckCommand.self,
             ExplainCommand.self,
             LabCommand.self,
+            ServeCommand.self,
+            SendCommand.self,
+            MembersCommand.self,
         ]
     )
 

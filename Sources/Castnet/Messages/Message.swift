@@ -60,6 +60,8 @@ public enum Response: Sendable {
 
 /// What a call brought back.
 public struct Reply: Sendable {
+    /// The call's message.
+    public var id: MessageID
     /// The reply's content.
     public var payload: ByteBuffer
     /// The reply's headers.

@@ -219,7 +219,11 @@ final class NodeShell: @unchecked Sendable {
 
     private func happened(_ event: DirectoryEvent) {
         switch event {
-        case .left(let member), .died(let member), .superseded(let member, _): memberGone(member)
+        case .died(let member), .superseded(let member, _): memberGone(member)
+        case .left(let member):
+            // Its links say goodbye themselves once what is under way has finished.
+            book.memberGone(member, now: MonotonicClock.now)
+            tellReceipts()
         case .nameConflict(let conflict):
             log.error("two running nodes use one name", metadata: ["castnet.peer": "\(conflict)"])
         case .channelDiffers(_, let peer, let channel):

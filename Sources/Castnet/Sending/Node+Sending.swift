@@ -14,7 +14,7 @@ extension Node {
     ) async throws -> Reply {
         let settled = try await sendToOne(.call, target, payload, options)
         return Reply(
-            payload: settled.payload, headers: settled.headers, from: settled.member,
+            id: settled.id, payload: settled.payload, headers: settled.headers, from: settled.member,
             carrier: settled.carrier,
             latency: settled.latency)
     }
