@@ -6,15 +6,22 @@
     import Testing
 
     // The rules of working with libpgm and where each is held:
-    //  receive vectors of one        scatteredLoss          never pgm_send, any alignment   SocketTests.alignment
-    //  no PGM fragments              SocketTests.oversize   one port for both directions    SocketTests.oneReceiveSocket
-    //  fresh source identifiers      restart, SocketTests   monotonic timer                 SocketTests.timer
-    //  errno before the bind         SocketTests.staleErrno senders keep serving            idleRepair, EngineLossTests
-    //  powers of two                 OptionTests.window     an empty datagram is no end     SocketTests.emptyDatagram
-    //  silent standard output        silence                packets pending at a close      SocketTests.pending
+    //  receive vectors of one          scatteredLoss
+    //  never pgm_send, any alignment   SocketTests.alignment
+    //  no PGM fragments                SocketTests.oversize
+    //  one port for both directions    SocketTests.oneReceiveSocket
+    //  fresh source identifiers        restart, SocketTests
+    //  monotonic timer                 SocketTests.timer
+    //  errno before the bind           SocketTests.staleErrno
+    //  senders keep serving            idleRepair, EngineLossTests
+    //  powers of two                   OptionTests.window
+    //  an empty datagram is no end     SocketTests.emptyDatagram
+    //  silent standard output          silence
+    //  packets pending at a close      SocketTests.pending
     //  two processes that send on one host and port lose repairs under loss until NAKs are steered;
     //  without loss they work: ChannelTests runs two nodes of one host on one port.
-    //  A malformed packet can still kill libpgm: refusing those is the datagram seam's work, below this layer.
+    //  A malformed packet can still kill libpgm: refusing those is the datagram seam's work, below this
+    // layer.
 
     @Suite("PGM under loss, between two hosts", .namespaces, .serialized, .timeLimit(.minutes(3)))
     struct RuleTests {
