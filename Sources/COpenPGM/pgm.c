@@ -158,7 +158,7 @@ static bool is_safe(const castnet_pgm_options *options, castnet_pgm_error *error
     return false;
 }
 
-/* Everything that must stand before the bind. The ports come first: the group requests are stamped with them. */
+/* Everything that must stand before the bind. The ports come first: group requests are stamped with them. */
 static bool set_before_bind(pgm_sock_t *sock, const castnet_pgm_options *options, castnet_pgm_error *error) {
     const struct {
         int option;
@@ -198,8 +198,8 @@ static bool set_before_bind(pgm_sock_t *sock, const castnet_pgm_options *options
         (size_t)options->heartbeat_count * sizeof(int), error);
 }
 
-/* A random 48-bit identifier and a random source port that differs from the data port: a TSI used again would be
- * silently discarded by everyone who still knows the old one. */
+/* A random 48-bit identifier and a random source port that differs from the data port: a TSI used again would
+ * be silently discarded by everyone who still knows the old one. */
 static bool draw_identity(const castnet_pgm_options *options, struct pgm_sockaddr_t *address,
                           castnet_pgm_error *error) {
     memset(address, 0, sizeof *address);
@@ -226,10 +226,10 @@ static bool bind_and_join(pgm_sock_t *sock, const castnet_pgm_options *options,
     struct sockaddr_in local = inet_address(options->interface_address);
     struct pgm_interface_req_t interface = {.ir_interface = options->interface_index};
     memcpy(&interface.ir_address, &local, sizeof local);
-    /* Seeding its random numbers, libpgm reads /dev/urandom for as long as errno is EINTR, and never resets it. */
+    /* Seeding its random numbers, libpgm reads /dev/urandom while errno is EINTR, and never resets it. */
     errno = 0;
-    if (!pgm_bind3(sock, identity, sizeof *identity, &interface, sizeof interface, &interface, sizeof interface,
-            &cause)) {
+    if (!pgm_bind3(sock, identity, sizeof *identity, &interface, sizeof interface, &interface,
+            sizeof interface, &cause)) {
         fail_pgm(error, "bind", cause);
         return false;
     }
@@ -260,8 +260,8 @@ static bool take_descriptor(pgm_sock_t *sock, int option, int *out, castnet_pgm_
 }
 
 /* A bus socket on a looping group hears itself as one more peer. The kernel drops what carries our own source
- * identifier and source port before it costs a read; NAKs to us carry the data port there and pass. A packet too
- * short to hold them is dropped as well. Offsets count from the UDP header. */
+ * identifier and source port before it costs a read; NAKs to us carry the data port there and pass. A packet
+ * too short to hold them is dropped as well. Offsets count from the UDP header. */
 static bool refuse_own(int descriptor, const struct pgm_sockaddr_t *identity, castnet_pgm_error *error) {
     uint8_t gsi[6];
     memcpy(gsi, &identity->sa_addr.gsi, sizeof gsi);
@@ -284,8 +284,8 @@ static bool refuse_own(int descriptor, const struct pgm_sockaddr_t *identity, ca
 }
 
 /* After connect, since the descriptors are told only then. */
-static bool finish(castnet_pgm *pgm, const castnet_pgm_options *options, const struct pgm_sockaddr_t *identity,
-                   castnet_pgm_error *error) {
+static bool finish(castnet_pgm *pgm, const castnet_pgm_options *options,
+                   const struct pgm_sockaddr_t *identity, castnet_pgm_error *error) {
     castnet_pgm_descriptors *descriptors = &pgm->descriptors;
     if (!take_descriptor(pgm->sock, PGM_RECV_SOCK, &descriptors->receive, error)
         || !take_descriptor(pgm->sock, PGM_PENDING_SOCK, &descriptors->pending, error)
@@ -388,7 +388,8 @@ static uint64_t tsi_value(const pgm_tsi_t *tsi) {
     return value << 16 | ntohs(tsi->sport);
 }
 
-castnet_pgm_status castnet_pgm_receive(castnet_pgm *pgm, castnet_pgm_packet *packet, castnet_pgm_error *error) {
+castnet_pgm_status castnet_pgm_receive(
+    castnet_pgm *pgm, castnet_pgm_packet *packet, castnet_pgm_error *error) {
     struct pgm_msgv_t message;
     size_t length = 0;
     pgm_error_t *cause = NULL;
@@ -408,7 +409,7 @@ castnet_pgm_status castnet_pgm_receive(castnet_pgm *pgm, castnet_pgm_packet *pac
         packet->bytes = NULL;
         packet->length = 0;
         packet->tsi = tsi_value(&message.msgv_skb[0]->tsi);
-        /* An error packet of its own, not a borrowed one. Its count is wrong by design, so nobody reads it. */
+        /* An error packet of its own, not a borrowed one. Its count is always wrong, so nobody reads it. */
         pgm_free_skb(message.msgv_skb[0]);
         if (cause) pgm_error_free(cause);
         return CASTNET_PGM_RESET;

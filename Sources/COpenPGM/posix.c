@@ -33,7 +33,7 @@ int castnet_interfaces(castnet_interface *out, int capacity) {
         castnet_interface *slot = &out[count++];
         memset(slot, 0, sizeof *slot);
         snprintf(slot->name, sizeof slot->name, "%s", entry->ifa_name);
-        /* A second address of an interface may carry a label ("eth0:1"); the interface is what precedes it. */
+        /* A second address of an interface may carry a label ("eth0:1"); the interface precedes it. */
         slot->name[strcspn(slot->name, ":")] = 0;
         struct sockaddr_in address;
         memcpy(&address, entry->ifa_addr, sizeof address);

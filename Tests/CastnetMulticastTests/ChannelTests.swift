@@ -38,7 +38,8 @@
             payloads.append(ByteBuffer(repeating: 7, count: 3 << 20))
             payloads.append(ByteBuffer())
             sender.send(try casts(payloads))
-            #expect(await there.wait { $0.messages.count >= payloads.count })
+            let count = payloads.count
+            #expect(await there.wait { $0.messages.count >= count })
             let got = there.state.withLock { $0.messages }
             #expect(got.map(\.sequence) == Array(1...UInt64(payloads.count)))
             #expect(got.map(\.payload) == payloads)

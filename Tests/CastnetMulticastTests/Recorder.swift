@@ -39,13 +39,9 @@ final class Recorder: ChannelSink {
     }
 
     /// Waits until `condition` holds, at most `seconds`.
-    func wait(_ seconds: Double = 20, for condition: (borrowing State) -> Bool) async -> Bool {
-        let clock = ContinuousClock()
-        let deadline = clock.now + .seconds(seconds)
-        while clock.now < deadline {
-            if state.withLock({ condition($0) }) { return true }
-            try? await Task.sleep(for: .milliseconds(2))
-        }
-        return false
+    func wait(
+        _ seconds: Int = 20, for condition: @escaping @Sendable (borrowing State) -> Bool
+    ) async -> Bool {
+        await Wait.eventually(seconds) { self.state.withLock { condition($0) } }
     }
 }

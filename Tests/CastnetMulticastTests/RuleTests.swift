@@ -6,22 +6,21 @@
     import Testing
 
     // The rules of working with libpgm and where each is held:
-    //  receive vectors of one          scatteredLoss
-    //  never pgm_send, any alignment   SocketTests.alignment
-    //  no PGM fragments                SocketTests.oversize
-    //  one port for both directions    SocketTests.oneReceiveSocket
-    //  fresh source identifiers        restart, SocketTests
-    //  monotonic timer                 SocketTests.timer
-    //  errno before the bind           SocketTests.staleErrno
-    //  senders keep serving            idleRepair, EngineLossTests
-    //  powers of two                   OptionTests.window
-    //  an empty datagram is no end     SocketTests.emptyDatagram
-    //  silent standard output          silence
-    //  packets pending at a close      SocketTests.pending
-    //  two processes that send on one host and port lose repairs under loss until NAKs are steered;
-    //  without loss they work: ChannelTests runs two nodes of one host on one port.
-    //  A malformed packet can still kill libpgm: refusing those is the datagram seam's work, below this
-    // layer.
+    //   receive vectors of one                 scatteredLoss
+    //   never pgm_send, any alignment          SocketTests.alignment
+    //   no PGM fragments                       SocketTests.oversize
+    //   one port, unicast and multicast        SocketTests.oneReceiveSocket
+    //   fresh source identifiers               restart, SocketTests.freshIdentity
+    //   the monotonic timer                    SocketTests.timer
+    //   errno before the bind                  SocketTests.staleErrno
+    //   senders keep serving receive           idleRepair, EngineLossTests
+    //   windows are powers of two              OptionTests.window
+    //   an empty datagram is no end            SocketTests.emptyDatagram
+    //   silent standard output                 SilenceTests
+    //   one pending packet, also at a close    blocked
+    // Two processes that send on one host and port lose repairs under loss until NAKs are steered; without
+    // loss they work: ChannelTests runs two nodes of one host on one port. A malformed packet can still kill
+    // libpgm: refusing those is the datagram seam's work, below this layer.
 
     @Suite("PGM under loss, between two hosts", .namespaces, .serialized, .timeLimit(.minutes(3)))
     struct RuleTests {
@@ -121,6 +120,44 @@
             }
         }
 
+        @Test("a blocked packet keeps its turn: nothing passes it, and closing with it pending is harmless")
+        func blocked() async throws {
+            try await TwoHosts.run { hosts in
+                var sender = try hosts.socket(on: .left, port: Self.port, window: 256) {
+                    $0.sendBuffer = 4096
+                }
+                var receiver = try hosts.socket(on: .right, port: Self.port, window: 256)
+                try introduce(&sender, to: &receiver)
+                try hosts.shell(on: .left, "tc qdisc add dev cable root tbf rate 8mbit burst 4kb latency 1s")
+                var blockedCount = 0
+                for number in 0..<200 {
+                    var payload = ByteBuffer(integer: UInt64(number))
+                    payload.writeRepeatingByte(1, count: 1200)
+                    var outcome = try sender.send(payload)
+                    if outcome == .done { continue }
+                    blockedCount += 1
+                    let refusal = #expect(throws: PGMError.self) { try sender.trySend(payload) }
+                    #expect(refusal == .busy)
+                    try Wait.until("the blocked packet leaves") {
+                        outcome = try sender.resend()
+                        return outcome == .done
+                    }
+                }
+                #expect(blockedCount > 0)
+                var heard: [UInt64] = []
+                try Wait.until("all 200 arrive") {
+                    try serve(&sender)
+                    heard += try receiver.numbers(from: sender.tsi)
+                    return heard.count >= 200
+                }
+                #expect(heard == Array(0..<200))
+                while try sender.send(ByteBuffer(repeating: 2, count: 1200)) == .done {}
+                let hasPending = sender.hasPending
+                #expect(hasPending)
+                sender.close(flush: true)
+            }
+        }
+
         /// What an engine does for a sender: repairs leave one per call.
         private func serve(_ sender: inout PGMSocket) throws {
             var ignored = ByteBuffer()
@@ -143,6 +180,11 @@
                 return ContinuousClock.now >= end
             }
         }
+    }
+
+    extension PGMSocket {
+        /// `send` where its outcome does not matter.
+        fileprivate mutating func trySend(_ payload: ByteBuffer) throws { _ = try send(payload) }
     }
 
     @Suite("libpgm is silent", .timeLimit(.minutes(1)))

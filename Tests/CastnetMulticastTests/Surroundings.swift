@@ -22,24 +22,6 @@
         }
     }
 
-    /// A condition that did not come true in time.
-    struct TimedOut: Error, CustomStringConvertible {
-        var description: String
-    }
-
-    enum Wait {
-        /// Runs `condition` every millisecond until it is true.
-        static func until(
-            _ what: String, seconds: Int = 20, _ condition: () throws -> Bool
-        ) throws {
-            let end = ContinuousClock.now + .seconds(seconds)
-            while try !condition() {
-                guard ContinuousClock.now < end else { throw TimedOut(description: "never: \(what)") }
-                poll(nil, 0, 1)
-            }
-        }
-    }
-
     extension PGMSocket {
         /// What has arrived by now.
         mutating func payloads() throws -> [ByteBuffer] {

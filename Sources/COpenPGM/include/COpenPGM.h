@@ -155,7 +155,8 @@ typedef struct castnet_pgm_descriptors {
 
 typedef struct castnet_pgm castnet_pgm;
 
-/// Starts libpgm once per process: monotonic timer, silent log. Any thread; later calls return the first result.
+/// Starts libpgm once per process: monotonic timer, silent log. Any thread; later calls return the first
+/// result.
 bool castnet_pgm_start(castnet_pgm_error *_Nonnull error);
 /// Opens a bus socket with a fresh random source identifier; NULL on failure.
 castnet_pgm *_Nullable castnet_pgm_open(
@@ -166,13 +167,15 @@ uint64_t castnet_pgm_tsi(const castnet_pgm *_Nonnull pgm);
 /// The kernel's size of the receive buffer, which may be less than was asked for.
 int castnet_pgm_receive_buffer(const castnet_pgm *_Nonnull pgm);
 castnet_pgm_descriptors castnet_pgm_descriptors_of(const castnet_pgm *_Nonnull pgm);
-/// Sends a copy of `bytes` as one packet. After WOULD_BLOCK or LIMITED the packet is pending: it has its number
-/// and must be sent again before any other. Refused as FAILED while one is pending, or when it is too long.
+/// Sends a copy of `bytes` as one packet. After WOULD_BLOCK or LIMITED the packet is pending: it has its
+/// number and must be sent again before any other. Refused as FAILED while one is pending, or when it is
+/// too long.
 castnet_pgm_status castnet_pgm_send(castnet_pgm *_Nonnull pgm, const void *_Nonnull bytes, size_t length);
 /// Sends the pending packet again; DONE when there is none.
 castnet_pgm_status castnet_pgm_resend(castnet_pgm *_Nonnull pgm);
 bool castnet_pgm_has_pending(const castnet_pgm *_Nonnull pgm);
-/// Serves timers, repairs and peers, and takes one packet if there is one. At most one repair leaves per call.
+/// Serves timers, repairs and peers, and takes one packet if there is one. At most one repair leaves per
+/// call.
 castnet_pgm_status castnet_pgm_receive(
     castnet_pgm *_Nonnull pgm, castnet_pgm_packet *_Nonnull packet, castnet_pgm_error *_Nonnull error);
 /// Microseconds until receive must be called even if nothing arrives, at least 1,000.
