@@ -4,87 +4,136 @@ import Glibc
 import NIOCore
 import NIOPosix
 
-/// The socket beacons travel on: one group and port for a cluster, shared by every node of a host.
+/// The directory's multicast socket: many nodes of a host share its port, all hear each other and themselves.
 ///
-/// Confined to the node's event loop. It moves bytes; what they mean is the directory machine's business.
+/// Confined to its event loop, which makes it sendable.
 final class BeaconSource: ChannelInboundHandler, @unchecked Sendable {
     typealias InboundIn = AddressedEnvelope<ByteBuffer>
+    typealias OutboundOut = AddressedEnvelope<ByteBuffer>
 
-    private let group: SocketAddress
-    private var channel: (any Channel)?
-    private let received: (ByteBuffer, HostPort?) -> Void
-
-    private init(group: SocketAddress, received: @escaping (ByteBuffer, HostPort?) -> Void) {
-        self.group = group
-        self.received = received
+    /// The kernel's `struct ip_mreqn`, addresses in network byte order.
+    private struct Membership: Sendable {
+        var group: UInt32
+        var address: UInt32
+        var index: Int32
     }
 
-    /// Opens the socket on `interface` and joins the group. `received` is called on the loop.
+    private let group: SocketAddress
+    private let received: (ByteBuffer, SocketAddress) -> Void
+    /// Told once when the socket closed without being asked to.
+    private let failed: (any Error) -> Void
+    private var channel: (any Channel)?
+    private var error: (any Error)?
+    private var isClosing = false
+
+    private init(
+        group: SocketAddress, received: @escaping (ByteBuffer, SocketAddress) -> Void,
+        failed: @escaping (any Error) -> Void
+    ) {
+        self.group = group
+        self.received = received
+        self.failed = failed
+    }
+
+    /// Opens the socket, joined to the group on `interface`. Fails with `multicastUnavailable`.
     static func open(
-        _ settings: DirectorySettings.BeaconSettings, interface: InterfaceChoice, loop: any EventLoop,
-        received: @escaping (ByteBuffer, HostPort?) -> Void
+        on loop: any EventLoop, settings: DirectorySettings.BeaconSettings, interface: InterfaceChoice,
+        received: @escaping @Sendable (ByteBuffer, SocketAddress) -> Void,
+        failed: @escaping @Sendable (any Error) -> Void
     ) -> EventLoopFuture<BeaconSource> {
-        do {
-            let group = try SocketAddress(ipAddress: settings.group, port: Int(settings.port))
-            let source = BeaconSource(group: group, received: received)
-            // Bound to the group's address, so that other groups on the port stay out.
-            return DatagramBootstrap(group: loop)
-                .channelOption(.socketOption(.so_reuseaddr), value: 1)
-                .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 2048))
-                .channelInitializer { channel in
-                    channel.eventLoop.makeCompletedFuture {
-                        try channel.pipeline.syncOperations.addHandler(source)
-                    }
-                }
-                .bind(to: group)
-                .flatMap { source.join($0, settings.group, interface) }
-        } catch {
-            return loop.makeFailedFuture(error)
+        let place = "\(settings.group):\(settings.port) on \(interface.name)"
+        guard let group = try? SocketAddress(ipAddress: settings.group, port: Int(settings.port)),
+            group.isMulticast, let value = DatagramAddress.address(settings.group)
+        else {
+            return loop.makeFailedFuture(
+                CastnetError(.multicastUnavailable, "\(quoted(settings.group)) is no IPv4 multicast group"))
         }
+        let source = BeaconSource(group: group, received: received, failed: failed)
+        let membership = Membership(
+            group: value.bigEndian, address: interface.address.bigEndian,
+            index: Int32(bitPattern: interface.index))
+        return DatagramBootstrap(group: loop)
+            .channelOption(.socketOption(.so_reuseaddr), value: 1)
+            .channelOption(.socketOption(.init(rawValue: SO_REUSEPORT)), value: 1)
+            .channelOption(.socketOption(.so_rcvbuf), value: 1 << 20)
+            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 2048))
+            .channelOption(.maxMessagesPerRead, value: 64)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(source)
+                }
+            }
+            // Bound to the group, not to every address: nothing else on the port is heard.
+            .bind(to: group)
+            .flatMap { channel in
+                source.join(channel, membership).flatMapError { error in
+                    source.isClosing = true
+                    return channel.close().flatMapErrorThrowing { _ in }.flatMapThrowing { throw error }
+                }
+            }
+            .map {
+                source.channel = $0
+                return source
+            }
+            .flatMapErrorThrowing { error in
+                throw CastnetError(
+                    .multicastUnavailable, "beacons cannot use \(place)", underlying: error)
+            }
     }
 
     private func join(
-        _ channel: any Channel, _ group: String, _ interface: InterfaceChoice
-    ) -> EventLoopFuture<BeaconSource> {
+        _ channel: any Channel, _ membership: Membership
+    ) -> EventLoopFuture<any Channel> {
         guard let options = channel as? any SocketOptionProvider else {
             return channel.eventLoop.makeFailedFuture(
-                CastnetError(.multicastUnavailable, "the datagram channel takes no socket options"))
+                CastnetError(.multicastUnavailable, "the channel has no socket options"))
         }
-        // Asked of the socket itself: NIO's own join refuses loopback, which lacks the MULTICAST flag and
-        // works. The value is an ip_mreq: group and interface address in network byte order.
-        let address = interface.address.bigEndian
-        let membership = ((DatagramAddress.address(group) ?? 0).bigEndian, address)
-        return options.unsafeSetSocketOption(
-            level: NIOBSDSocket.OptionLevel(rawValue: CInt(IPPROTO_IP)),
-            name: NIOBSDSocket.Option(rawValue: IP_ADD_MEMBERSHIP), value: membership
-        )
-        .flatMap {
-            options.unsafeSetSocketOption(
-                level: NIOBSDSocket.OptionLevel(rawValue: CInt(IPPROTO_IP)),
-                name: NIOBSDSocket.Option(rawValue: IP_MULTICAST_IF), value: address)
+        let level = NIOBSDSocket.OptionLevel.ip
+        @Sendable func set<Value: Sendable>(_ name: Int32, _ value: Value) -> EventLoopFuture<Void> {
+            options.unsafeSetSocketOption(level: level, name: .init(rawValue: name), value: value)
         }
-        .flatMap { options.setIPMulticastLoop(1) }
-        .map {
-            self.channel = channel
-            return self
-        }
+        // By interface number: NIO's own join refuses loopback, which lacks the multicast flag. Groups that
+        // other sockets of this host joined elsewhere are not for this one (IP_MULTICAST_ALL).
+        return set(Int32(IP_ADD_MEMBERSHIP), membership)
+            .flatMap { set(Int32(IP_MULTICAST_IF), membership) }
+            .flatMap { set(Int32(IP_MULTICAST_ALL), Int32(0)) }
+            .flatMap { set(Int32(IP_MULTICAST_LOOP), Int32(1)) }
+            .flatMap { set(Int32(IP_MULTICAST_TTL), Int32(1)) }
+            .map { channel }
     }
+
+    /// Queues a datagram for the group; false when it cannot be queued now.
+    func send(_ datagram: ByteBuffer) -> Bool {
+        guard let channel, channel.isWritable else { return false }
+        channel.write(AddressedEnvelope(remoteAddress: group, data: datagram), promise: nil)
+        return true
+    }
+
+    func flush() { channel?.flush() }
+
+    /// Closes after what is queued.
+    func close() -> EventLoopFuture<Void>? {
+        isClosing = true
+        guard let channel else { return nil }
+        self.channel = nil
+        channel.flush()
+        return channel.close().flatMapErrorThrowing { _ in }
+    }
+
+    // MARK: ChannelInboundHandler
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         let envelope = unwrapInboundIn(data)
-        let from = envelope.remoteAddress.ipAddress.map {
-            HostPort(host: $0, port: UInt16(envelope.remoteAddress.port ?? 0))
-        }
-        received(envelope.data, from)
+        received(envelope.data, envelope.remoteAddress)
     }
 
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        // A refused or unroutable datagram is the network's business: beacons are repeated.
-    }
+    /// Kept for ``channelInactive(context:)``: a datagram that cannot be sent closes the channel.
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { self.error = error }
 
-    func send(_ datagram: ByteBuffer) {
-        channel?.writeAndFlush(AddressedEnvelope(remoteAddress: group, data: datagram), promise: nil)
+    func channelInactive(context: ChannelHandlerContext) {
+        channel = nil
+        guard !isClosing else { return }
+        isClosing = true
+        failed(error ?? ChannelError.ioOnClosedChannel)
     }
-
-    func close() { channel?.close(promise: nil) }
 }

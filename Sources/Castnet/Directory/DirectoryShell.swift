@@ -3,46 +3,70 @@ import CastnetMulticast
 import Logging
 import NIOCore
 
-/// Drives the directory machine on the node's event loop: beacons, timers, and what others ask of it.
+/// Drives the directory machine on the node's event loop: beacons, discovery sources, timers, and what others
+/// ask of it.
 ///
 /// Confined to the loop, which makes it sendable.
 final class DirectoryShell: @unchecked Sendable {
     private let loop: any EventLoop
-    private let configuration: Configuration
+    private let settings: DirectorySettings
+    private let interface: InterfaceChoice?
     private let counters: NodeCounters
     private let log: Logger
+    private let feeds: [DiscoveryFeed]
     private var machine: DirectoryMachine
+    private var feeding: [Task<Void, Never>] = []
     private var beacons: BeaconSource?
-    private var interface: InterfaceChoice?
+    private var isOpening = false
+    private var reopening: Scheduled<Void>?
+    /// True once it was said that beacons do not work, until they do.
+    private var isWarned = false
     private var timer: (at: Instant, task: Scheduled<Void>)?
-    private var stopped: EventLoopPromise<Void>?
+    private var buffer = ByteBufferAllocator().buffer(capacity: BeaconFormat.datagramSizeMax)
     private var version: UInt64 = 0
+    private var stopping: EventLoopPromise<Void>?
+    private var isStopped = false
     /// The membership may have changed.
     var onChange: () -> Void = {}
     var onEvent: (DirectoryEvent) -> Void = { _ in }
 
     init(
         loop: any EventLoop, identity: NodeIdentity, configuration: Configuration, listening: HostPort,
-        channels: [NodeRecord.Channel], counters: NodeCounters, seed: UInt64, log: Logger
+        channels: [NodeRecord.Channel], discovery: [any Discovery] = [], counters: NodeCounters,
+        seed: UInt64, log: Logger
     ) {
         self.loop = loop
-        self.configuration = configuration
         self.counters = counters
         self.log = log
-        let settings = configuration.node
-        interface = try? InterfaceChoice(
-            name: settings.interface, listen: settings.advertise?.host ?? listening.host)
+        settings = configuration.directory
+        feeds = discovery.map { DiscoveryFeed($0, log: log) }
+        let node = configuration.node
+        interface = Self.interface(node, listening: listening, log: log)
         let own = NodeRecord(
-            identity: identity, cluster: settings.cluster, instance: settings.instance,
-            addresses: Self.addresses(settings, listening: listening, interface: interface),
+            identity: identity, cluster: node.cluster, instance: node.instance,
+            addresses: Self.addresses(node, listening: listening, interface: interface),
             hostID: HostID.current, channels: channels)
         var rules = DirectoryMachine.Rules()
-        rules.beacons = configuration.directory.beacon != nil && interface != nil
-        rules.interval = configuration.directory.beacon?.interval ?? .seconds(1)
+        rules.beacons = settings.beacon != nil && interface != nil
+        rules.interval = settings.beacon?.interval ?? rules.interval
         rules.membersMax = configuration.limits.members
         machine = DirectoryMachine(
-            own: own, staticEntries: configuration.directory.staticEntries, rules: rules, seed: seed,
+            own: own, staticEntries: settings.staticEntries, rules: rules, seed: seed,
             now: MonotonicClock.now)
+    }
+
+    private static func interface(
+        _ node: NodeSettings, listening: HostPort, log: Logger
+    ) -> InterfaceChoice? {
+        do {
+            return try InterfaceChoice(
+                name: node.interface, listen: node.advertise?.host ?? listening.host)
+        } catch {
+            log.warning(
+                "no interface for beacons: only other sources find peers",
+                metadata: ["castnet.error": "\(error)"])
+            return nil
+        }
     }
 
     /// What peers are told: the advertised address, else the one listened on, else the interface's.
@@ -61,72 +85,183 @@ final class DirectoryShell: @unchecked Sendable {
 
     // MARK: Life
 
-    /// Joins the beacon group and starts to announce; where that fails the other sources go on alone.
+    /// Begins to announce, to listen and to ask. Succeeds even where beacons cannot work: that is a warning,
+    /// tried again with pauses, and the other sources carry on.
     func start() -> EventLoopFuture<Void> {
-        guard let settings = configuration.directory.beacon, let interface else {
-            perform(machine.start(now: MonotonicClock.now))
-            return loop.makeSucceededVoidFuture()
+        for (index, feed) in feeds.enumerated() {
+            feed.changed(machine.own)
+            feeding.append(Task { await feed.run { event in await self.discovered(event, from: index) } })
         }
-        let opening = BeaconSource.open(settings, interface: interface, loop: loop) {
-            [weak self] bytes, from in
-            self?.received(bytes, from)
-        }
-        return opening.map { self.beacons = $0 }.recover { [log] error in
-            log.warning(
-                "no beacons: only other sources find peers",
-                metadata: ["castnet.interface": "\(interface.name)", "castnet.error": "\(error)"])
-        }.map { [self] in perform(machine.start(now: MonotonicClock.now)) }
+        return openBeacons().map { self.perform(self.machine.start(now: MonotonicClock.now)) }
     }
 
-    /// Says goodbye, twice; the future completes when both are out.
+    /// Says goodbye to the group, twice, and to the sources; the future completes when all is closed.
     func stop() -> EventLoopFuture<Void> {
+        if isStopped { return loop.makeSucceededVoidFuture() }
+        if let stopping { return stopping.futureResult }
         let promise = loop.makePromise(of: Void.self)
-        stopped = promise
+        stopping = promise
+        reopening?.cancel()
+        for task in feeding { task.cancel() }
+        feeding = []
         perform(machine.stop(now: MonotonicClock.now))
         return promise.futureResult
     }
 
-    // MARK: Changes
-
-    func update(services: [NodeRecord.Service], subscriptions: [TopicPattern]) {
-        var record = machine.own
-        record.services = services
-        record.subscriptions = subscriptions
-        perform(machine.updateOwn(record, now: MonotonicClock.now))
+    private func finish() {
+        isStopped = true
+        timer?.task.cancel()
+        timer = nil
+        let (feeds, own) = (feeds, machine.own)
+        let closed = beacons?.close() ?? loop.makeSucceededVoidFuture()
+        beacons = nil
+        guard let promise = stopping else { return }
+        stopping = nil
+        guard !feeds.isEmpty else { return closed.cascade(to: promise) }
+        Task {
+            for feed in feeds { await feed.withdraw(own) }
+            closed.cascade(to: promise)
+        }
     }
 
-    /// A peer said hello on a link.
-    func met(_ peer: NodeIdentity) {
-        perform(machine.link(.opened(address: nil), peer: peer, now: MonotonicClock.now))
+    // MARK: Beacons
+
+    private func openBeacons() -> EventLoopFuture<Void> {
+        guard let beacon = settings.beacon, let interface, !isOpening, stopping == nil, !isStopped else {
+            return loop.makeSucceededVoidFuture()
+        }
+        isOpening = true
+        return BeaconSource.open(
+            on: loop, settings: beacon, interface: interface,
+            received: { [weak self] in self?.received($0, from: $1) },
+            failed: { [weak self] in self?.beaconsFailed($0) }
+        ).map { source in
+            self.isOpening = false
+            if self.stopping != nil || self.isStopped {
+                _ = source.close()
+            } else {
+                self.beacons = source
+            }
+        }.flatMapErrorThrowing { error in
+            self.isOpening = false
+            self.beaconsFailed(error)
+        }
     }
 
-    private func received(_ bytes: ByteBuffer, _ from: HostPort?) {
+    /// The socket is gone: an interface went away, a packet filter refused. Warned of once, until it works.
+    private func beaconsFailed(_ error: any Error) {
+        beacons = nil
+        if !isWarned {
+            isWarned = true
+            log.warning(
+                "beacons do not work: other sources and known peers carry on",
+                metadata: ["castnet.interface": "\(interface?.name ?? "none")", "castnet.error": "\(error)"])
+        }
+        reopenBeacons(in: .milliseconds(Int64.random(in: 500...1500)))
+    }
+
+    private func reopenBeacons(in pause: TimeAmount) {
+        guard stopping == nil, !isStopped else { return }
+        reopening?.cancel()
+        reopening = loop.scheduleTask(in: pause) { [weak self] in
+            guard let self else { return }
+            _ = beacons?.close()
+            beacons = nil
+            _ = openBeacons()
+            // An open socket may still be cut off: fresh ones are tried until the own beacons come back.
+            if machine.isSilent { reopenBeacons(in: .seconds(5)) }
+        }
+    }
+
+    private func received(_ datagram: ByteBuffer, from address: SocketAddress) {
+        guard !isStopped else { return }
         counters.add(.beaconIn)
-        do {
-            let beacon = try Beacon(decoding: bytes)
-            perform(machine.received(beacon, from: from, now: MonotonicClock.now))
+        do throws(BeaconFault) {
+            let beacon = try Beacon(decoding: datagram)
+            let source = address.ipAddress.map {
+                HostPort(host: $0, port: UInt16(clamping: address.port ?? 0))
+            }
+            perform(machine.received(beacon, from: source, now: MonotonicClock.now))
         } catch {
             counters.add(.beaconMalformed)
             machine.rejected(error)
         }
     }
 
+    private func send(_ beacon: Beacon) {
+        buffer.clear()
+        beacon.encode(into: &buffer)
+        // What cannot be queued is lost like any datagram: everything is said again.
+        guard beacons?.send(buffer) == true else { return }
+        counters.add(.beaconOut)
+        machine.sent(bytes: buffer.readableBytes)
+    }
+
+    // MARK: Changes and facts
+
+    /// What this node tells the others now.
+    var own: NodeRecord { machine.own }
+
+    func update(services: [NodeRecord.Service], subscriptions: [TopicPattern]) {
+        update {
+            $0.services = services
+            $0.subscriptions = subscriptions
+        }
+    }
+
+    /// The node serves, subscribes, listens or joins something else from now on.
+    func update(_ change: (inout NodeRecord) -> Void) {
+        var record = machine.own
+        change(&record)
+        let version = machine.own.version
+        perform(machine.updateOwn(record, now: MonotonicClock.now))
+        guard machine.own.version != version else { return }
+        for feed in feeds { feed.changed(machine.own) }
+    }
+
+    /// Where the own streams stand, for the next digests.
+    func setHeads(_ heads: [Beacon.Head]) { machine.setHeads(heads) }
+
+    /// A peer said hello on a link.
+    func met(_ peer: NodeIdentity) { link(.opened(address: nil), peer: peer) }
+
+    /// A link tells of its peer. ``LinkFact/heard`` is wanted a few times per beacon interval, not for
+    /// every message.
+    func link(_ fact: LinkFact, peer: NodeIdentity) {
+        perform(machine.link(fact, peer: peer, now: MonotonicClock.now))
+    }
+
+    /// Nobody answered where `peer` should listen.
+    func dialFailed(_ peer: NodeIdentity) { perform(machine.dialFailed(peer, now: MonotonicClock.now)) }
+
+    private func discovered(_ event: DiscoveryEvent, from source: Int) async {
+        let handled = loop.submit { [weak self] in
+            guard let self else { return }
+            let now = MonotonicClock.now
+            switch event {
+            case .found(let node): perform(machine.discovered(node.record, source: source, now: now))
+            case .gone(let name): perform(machine.withdrawn(name, source: source, now: now))
+            }
+        }
+        try? await handled.get()
+    }
+
+    // MARK: Driving
+
     private func perform(_ actions: [DirectoryAction]) {
+        var hasSent = false
         for action in actions {
             switch action {
             case .send(let beacon):
-                var datagram = ByteBufferAllocator().buffer(capacity: 1200)
-                beacon.encode(into: &datagram)
-                counters.add(.beaconOut)
-                machine.sent(bytes: datagram.readableBytes)
-                beacons?.send(datagram)
-            case .changed(let event): onEvent(event)
-            case .stopped:
-                beacons?.close()
-                stopped?.succeed()
-                stopped = nil
+                send(beacon)
+                hasSent = true
+            case .changed(let event):
+                follow(event)
+                onEvent(event)
+            case .stopped: finish()
             }
         }
+        if hasSent { beacons?.flush() }
         if machine.viewVersion != version {
             version = machine.viewVersion
             onChange()
@@ -134,18 +269,27 @@ final class DirectoryShell: @unchecked Sendable {
         arm()
     }
 
+    private func follow(_ event: DirectoryEvent) {
+        switch event {
+        case .beaconsSilent: reopenBeacons(in: .milliseconds(Int64.random(in: 0...500)))
+        case .beaconsBack: isWarned = false
+        case .membersLimit: counters.add(.limitMembersHit)
+        default: break
+        }
+    }
+
     private func arm() {
-        guard let next = machine.nextDeadline else { return }
-        if let timer, timer.at <= next { return }
+        let next = isStopped ? nil : machine.nextDeadline
+        if let timer, timer.at == next { return }
         timer?.task.cancel()
-        timer = (
-            next,
-            loop.scheduleTask(deadline: next.nioDeadline) { [weak self] in
-                guard let self else { return }
-                timer = nil
-                perform(machine.tick(now: MonotonicClock.now))
-            }
-        )
+        timer = next.map { at in
+            (at, loop.scheduleTask(deadline: at.nioDeadline) { [weak self] in self?.fire() })
+        }
+    }
+
+    private func fire() {
+        timer = nil
+        perform(machine.tick(now: MonotonicClock.now))
     }
 
     // MARK: Views
@@ -153,6 +297,9 @@ final class DirectoryShell: @unchecked Sendable {
     func members(serving topic: Topic) -> [Member] { machine.members(serving: topic) }
 
     func members(hearing topic: Topic) -> [Member] { machine.members(hearing: topic, includingOwn: false) }
+
+    /// Grows whenever a view may have changed.
+    var viewVersion: UInt64 { machine.viewVersion }
 
     func record(of name: String) -> NodeRecord? { machine.record(of: name) }
 
@@ -167,6 +314,9 @@ final class DirectoryShell: @unchecked Sendable {
     }
 
     func nodes() -> [DirectoryNode] { machine.nodes(now: MonotonicClock.now) }
+
+    /// What the directory counted.
+    var directoryCounters: DirectoryCounters { machine.counters }
 }
 
 extension NodeRecord.Channel {

@@ -70,6 +70,16 @@ struct DirectoryEntry: Sendable {
         !isPresent && !isVouched ? since + kept : nil
     }
 
+    /// The way of nearly all beacons: nothing is new but that the node lives. False: look closer.
+    mutating func refresh(_ beacon: Beacon, now: Instant) -> Bool {
+        guard state == .alive, !unreachable, sources.contains(.beacon),
+            record.identity.incarnation == beacon.sender.incarnation, record.version == beacon.recordVersion
+        else { return false }
+        heard = now
+        interval = beacon.interval
+        return true
+    }
+
     init(record: NodeRecord, sources: RecordSources, interval: Duration, now: Instant) {
         self.record = record
         self.sources = sources

@@ -20,6 +20,9 @@ extension DirectoryMachine {
             ownNameHeard(beacon, source, now: now, &actions)
             return actions
         }
+        if beacon.body.isRepetition, entries[beacon.sender.name]?.refresh(beacon, now: now) == true {
+            return actions
+        }
         if case .request(let request) = beacon.body { asked(request, now: now) }
         guard let entry = entries[beacon.sender.name] else {
             strangerHeard(beacon, now: now, &actions)
@@ -208,5 +211,16 @@ extension DirectoryMachine {
     private static func address(_ beacon: Beacon, _ source: HostPort?) -> HostPort? {
         if case .record(let record) = beacon.body, let address = record.addresses.first { return address }
         return source
+    }
+}
+
+extension Beacon.Body {
+    /// True for a body that tells nothing new to whoever has the record's version.
+    fileprivate var isRepetition: Bool {
+        switch self {
+        case .digest(let heads): heads.isEmpty
+        case .record: true
+        case .part, .request, .goodbye: false
+        }
     }
 }

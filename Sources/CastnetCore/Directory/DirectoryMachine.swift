@@ -112,6 +112,9 @@ package struct DirectoryMachine: ~Copyable {
         return includingOwn ? view.all : view.others
     }
 
+    /// True while own beacons do not come back.
+    package var isSilent: Bool { echo.isSilent }
+
     /// Grows whenever a view may have changed: receipts name it, callers cache by it.
     package var viewVersion: UInt64 { index.version }
 
