@@ -162,6 +162,7 @@ extension Unicast {
         log.debug("dial failed", metadata: ["castnet.peer": "\(key.peer)", "castnet.error": "\(error)"])
         backoffs[key.peer, default: Backoff()].failed(now: now, using: &generator)
         abandon(link)
+        sink.missed(key.peer)
     }
 
     // MARK: What links report
@@ -187,6 +188,9 @@ extension Unicast {
         }
         assembled(-link.assembledBytes)
         abandon(link)
+        if link.wasOpen, let peer = link.peer {
+            sink.parted(from: peer, isLost: link.closedBecause == .dead || link.closedBecause == .failed)
+        }
         startDials()
         flushLinks()
     }

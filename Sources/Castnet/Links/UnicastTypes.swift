@@ -59,4 +59,8 @@ package protocol UnicastSink: AnyObject {
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int)
     /// A peer said who it is.
     func met(_ peer: NodeIdentity)
+    /// The link on which a peer said who it is has ended; `isLost` where neither side meant it to.
+    func parted(from peer: NodeIdentity, isLost: Bool)
+    /// Nobody answered at any address of a peer.
+    func missed(_ peer: NodeIdentity)
 }

@@ -44,10 +44,12 @@ public final class Node: Service, Sendable {
 
     /// Makes a node; nothing is opened before it runs.
     ///
-    /// Throws `invalidConfiguration` with every problem of `configuration`. `eventLoopGroup` lends an event
-    /// loop; nil: the node has one of its own.
+    /// Throws `invalidConfiguration` with every problem of `configuration`. `discovery` are sources of peers
+    /// beside those the configuration names. `eventLoopGroup` lends an event loop; nil: the node has one of
+    /// its own.
     public init(
-        configuration: Configuration, logger: Logger? = nil, eventLoopGroup: (any EventLoopGroup)? = nil
+        configuration: Configuration, discovery: [any Discovery] = [], logger: Logger? = nil,
+        eventLoopGroup: (any EventLoopGroup)? = nil
     ) throws {
         let problems = configuration.validate()
         guard problems.isEmpty else {
@@ -80,7 +82,7 @@ public final class Node: Service, Sendable {
         copiesGate = SpaceGate(loop: loop)
         let shell = NodeShell(
             loop: loop, identity: identity, configuration: configuration, registry: registry, view: view,
-            counters: counters, log: log, seed: generator.next())
+            discovery: discovery, counters: counters, log: log, seed: generator.next())
         self.shell = shell
         outbox = LoopMailbox(loop: loop) { shell.carryOut($0) }
         shell.node = self

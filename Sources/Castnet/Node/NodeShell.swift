@@ -23,6 +23,7 @@ final class NodeShell: @unchecked Sendable {
     let configuration: Configuration
     let registry: Registry
     let view: MembershipView
+    let discovery: [any Discovery]
     let counters: NodeCounters
     let log: Logger
     let executor: LoopExecutor
@@ -40,8 +41,9 @@ final class NodeShell: @unchecked Sendable {
 
     init(
         loop: any EventLoop, identity: NodeIdentity, configuration: Configuration, registry: Registry,
-        view: MembershipView, counters: NodeCounters, log: Logger, seed: UInt64
+        view: MembershipView, discovery: [any Discovery], counters: NodeCounters, log: Logger, seed: UInt64
     ) {
+        self.discovery = discovery
         self.loop = loop
         self.identity = identity
         self.configuration = configuration
@@ -69,8 +71,8 @@ final class NodeShell: @unchecked Sendable {
         try await loop.flatSubmit { [self] in
             directory = DirectoryShell(
                 loop: loop, identity: identity, configuration: configuration, listening: listening,
-                channels: facts.map { NodeRecord.Channel($0) }, counters: counters, seed: directorySeed,
-                log: log)
+                channels: facts.map { NodeRecord.Channel($0) }, discovery: discovery, counters: counters,
+                seed: directorySeed, log: log)
             directory.onChange = { [weak self] in self?.membershipChanged() }
             directory.onEvent = { [weak self] in self?.happened($0) }
             announce()
@@ -306,6 +308,13 @@ extension NodeShell: MemberSource, UnicastSink {
     }
 
     func met(_ peer: NodeIdentity) { directory?.met(peer) }
+
+    // What the directory concludes may come back to the links, which are in the middle of something.
+    func parted(from peer: NodeIdentity, isLost: Bool) {
+        loop.execute { self.directory?.link(isLost ? .lost : .closed, peer: peer) }
+    }
+
+    func missed(_ peer: NodeIdentity) { loop.execute { self.directory?.dialFailed(peer) } }
 }
 
 extension NodeShell {
