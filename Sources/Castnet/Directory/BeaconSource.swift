@@ -105,7 +105,9 @@ final class BeaconSource: ChannelInboundHandler, @unchecked Sendable {
     /// Queues a datagram for the group; false when it cannot be queued now.
     func send(_ datagram: ByteBuffer) -> Bool {
         guard let channel, channel.isWritable else { return false }
-        channel.write(AddressedEnvelope(remoteAddress: group, data: datagram), promise: nil)
+        // A datagram that is refused closes the channel; why, only its write is told.
+        channel.write(AddressedEnvelope(remoteAddress: group, data: datagram))
+            .whenFailure { [weak self] in self?.error = $0 }
         return true
     }
 
@@ -127,7 +129,7 @@ final class BeaconSource: ChannelInboundHandler, @unchecked Sendable {
         received(envelope.data, envelope.remoteAddress)
     }
 
-    /// Kept for ``channelInactive(context:)``: a datagram that cannot be sent closes the channel.
+    /// Kept for ``channelInactive(context:)``, which says why.
     func errorCaught(context: ChannelHandlerContext, error: any Error) { self.error = error }
 
     func channelInactive(context: ChannelHandlerContext) {
