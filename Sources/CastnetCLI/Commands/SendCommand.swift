@@ -92,8 +92,8 @@ struct SendCommand: AsyncParsableCommand {
         let sending = Task { await run.sendAll() }
         let watcher = Task { if await stop.first(within: .seconds(86_400 * 365)) != nil { sending.cancel() } }
         await sending.value
-        let snapshot = try? await node.snapshot()
         if let stay, !sending.isCancelled { try? await Task.sleep(for: stay.duration) }
+        let snapshot = try? await node.snapshot()
         watcher.cancel()
         await node.stop()
         try await run.summary(snapshot)
