@@ -47,10 +47,14 @@ package struct ChannelMachine: ~Copyable {
     /// When a head must ask the members while frames wait or are outstanding.
     private var probeAt: Instant?
     private var rateWaitsUntil: Instant?
+    /// A frame that is not full waits until then for company, where another left just before.
+    private var packsUntil: Instant?
+    private var dataFrameAt: Instant?
     private var isBlocked = false
     private var sweepAt: Instant
     private var differing: Set<NodeIdentity> = []
 
+    private static let packingTime = Duration.microseconds(200)
     private static let streamsMax = 4096
     private static let streamSilence = Duration.seconds(30)
 
@@ -187,8 +191,14 @@ package struct ChannelMachine: ~Copyable {
     /// Writes a frame that may leave now; false: none may. Call until it says false.
     package mutating func nextFrame(into frame: inout ByteBuffer, now: Instant) -> Bool {
         rateWaitsUntil = nil
+        packsUntil = nil
         isBlocked = false
-        if sender.hasData {
+        if sender.hasData, sender.queuedBytes < framePayload / 2, let last = dataFrameAt {
+            packsUntil = last + Self.packingTime
+        }
+        if let until = packsUntil, until > now {
+            // Chatty traffic: the frame fills up meanwhile.
+        } else if sender.hasData {
             switch outflow.ask(next: sender.next, now: now) {
             case .leave: return dataFrame(into: &frame, now: now)
             case .blocked: isBlocked = true
@@ -218,6 +228,7 @@ package struct ChannelMachine: ~Copyable {
             receiptFrame = number
         }
         probeAt = nil
+        dataFrameAt = now
         return true
     }
 
@@ -291,7 +302,7 @@ package struct ChannelMachine: ~Copyable {
     }
 
     package func nextDeadline(now: Instant) -> Instant? {
-        var deadline = earliest(rateWaitsUntil, sender.nextHeadAt)
+        var deadline = earliest(earliest(rateWaitsUntil, packsUntil), sender.nextHeadAt)
         if isBlocked || outflow.awaitsReports(next: sender.next) {
             deadline = earliest(deadline, earliest(probeAt, sweepAt))
         }

@@ -15,7 +15,7 @@ package struct StreamReceiver: Sendable {
     }
 
     private struct Assembly: Sendable {
-        var head: Chunk
+        var head: Chunk.Head
         var bytes: ByteBuffer
     }
 
@@ -116,28 +116,31 @@ package struct StreamReceiver: Sendable {
     }
 
     private mutating func take(_ chunk: Chunk, _ sequence: UInt64, _ output: inout Output) {
-        if chunk.offset == 0 {
-            guard chunk.total <= UInt64(messageMax) else {
+        if let head = chunk.head {
+            guard head.total <= UInt64(messageMax) + (head.headersInBody ? 20_000 : 0) else {
                 output.counts.add(.limitMessageHit)
                 return lose(sequence...sequence, .tooLarge, &output)
             }
-            if UInt64(chunk.data.readableBytes) == chunk.total { return deliver(chunk, chunk.data, &output) }
+            if UInt64(chunk.data.readableBytes) == head.total { return deliver(head, chunk.data, &output) }
             guard assemblyBytes <= assemblyMax, assemblies[chunk.message] == nil else {
                 output.counts.add(.limitMemoryHit)
                 return lose(sequence...sequence, .tooLarge, &output)
             }
-            assemblies[chunk.message] = Assembly(head: chunk, bytes: ByteBuffer())
+            assemblies[chunk.message] = Assembly(head: head, bytes: ByteBuffer())
         }
         // A part of a message whose beginning was lost, or came before this member joined, is nobody's.
         guard var assembly = assemblies.removeValue(forKey: chunk.message) else { return }
-        guard chunk.offset == UInt64(assembly.bytes.readableBytes), chunk.total == assembly.head.total else {
+        let end = chunk.offset.addingReportingOverflow(UInt64(chunk.data.readableBytes))
+        guard chunk.offset == UInt64(assembly.bytes.readableBytes), !end.overflow,
+            end.partialValue <= assembly.head.total
+        else {
             assemblyBytes -= assembly.bytes.readableBytes
             return output.counts.add(.streamMessagesCut)
         }
         var data = chunk.data
         assemblyBytes += data.readableBytes
         assembly.bytes.writeBuffer(&data)
-        if UInt64(assembly.bytes.readableBytes) < chunk.total {
+        if end.partialValue < assembly.head.total {
             assemblies[chunk.message] = assembly
         } else {
             assemblyBytes -= assembly.bytes.readableBytes
@@ -145,12 +148,20 @@ package struct StreamReceiver: Sendable {
         }
     }
 
-    private func deliver(_ head: Chunk, _ body: ByteBuffer, _ output: inout Output) {
+    private mutating func deliver(_ head: Chunk.Head, _ bytes: ByteBuffer, _ output: inout Output) {
         guard let identity else { return }
+        var (body, headers) = (bytes, head.headers)
+        if head.headersInBody {
+            guard let inside = try? body.readHeaders() else {
+                output.counts.add(.pgmRejectedMalformed)
+                return output.counts.add(.streamMessagesCut)
+            }
+            headers = inside
+        }
         output.counts.add(.streamMessagesReceived)
         output.records.append(
             InboundRecord(
                 topic: head.topic, from: identity, firstSequence: head.sequence,
-                sentAtMicroseconds: head.sentAt, headers: head.headers, body: body))
+                sentAtMicroseconds: head.sentAt, headers: headers, body: body))
     }
 }

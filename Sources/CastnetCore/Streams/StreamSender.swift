@@ -44,7 +44,8 @@ package struct StreamSender: ~Copyable {
     package var nextHeadAt: Instant? { headsDue.first }
 
     package mutating func submit(_ casts: consuming [OutboundCast]) {
-        for cast in casts {
+        for var cast in casts {
+            cast.moveHeaders(above: 128)
             queuedBytes += cast.payload.readableBytes
             queue.append(cast)
         }
@@ -112,17 +113,19 @@ package struct StreamSender: ~Copyable {
     ) -> Bool {
         let size = cast.payload.readableBytes
         let isSmall = size <= FrameWriter.runPayloadMax(topic: cast.topic, bytesMax: frameSizeMax)
-        if cutting == nil, isSmall, cast.headers.isEmpty {
+        if cutting == nil, isSmall, cast.headers.isEmpty, !cast.headersInBody {
             return writer.append(
                 cast.payload, topic: cast.topic, sequence: cast.sequence, sentAt: cast.sentAtMicroseconds,
                 to: &frame)
         }
         let position = cutting ?? (nextMessage, 0)
-        let chunk = Chunk(
-            topic: cast.topic, message: position.message, sequence: cast.sequence,
-            sentAt: cast.sentAtMicroseconds,
-            total: UInt64(size), offset: position.offset, headers: cast.headers, data: cast.payload)
-        guard let length = writer.append(chunk, to: &frame) else { return false }
+        var head = Chunk.Head(
+            topic: cast.topic, sequence: cast.sequence, sentAt: cast.sentAtMicroseconds, total: UInt64(size),
+            headers: cast.headers)
+        head.headersInBody = cast.headersInBody
+        let written = writer.append(
+            message: position.message, head, cast.payload, from: Int(position.offset), to: &frame)
+        guard let length = written else { return false }
         if cutting == nil { nextMessage += 1 }
         let end = position.offset + UInt64(length)
         cutting = end < UInt64(size) ? (position.message, end) : nil

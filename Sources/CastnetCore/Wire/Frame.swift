@@ -50,30 +50,41 @@ package enum FrameRecord: Hashable, Sendable {
 
 /// A part of a large message, or a whole one with headers.
 package struct Chunk: Hashable, Sendable {
-    package var topic: Topic
     /// Names the message within its stream, so that parts of several may interleave.
     package var message: UInt64
-    package var sequence: UInt64
-    package var sentAt: UInt64
-    package var total: UInt64
+    /// Where `data` begins in the message.
     package var offset: UInt64
-    /// Only in the part with offset 0.
-    package var headers: Headers
-    package var carrierChange: CarrierChange?
+    /// What the message is: in its first part only.
+    package var head: Head?
     package var data: ByteBuffer
 
-    package init(
-        topic: Topic, message: UInt64, sequence: UInt64, sentAt: UInt64, total: UInt64, offset: UInt64,
-        headers: Headers = Headers(), carrierChange: CarrierChange? = nil, data: ByteBuffer
-    ) {
-        self.topic = topic
+    package struct Head: Hashable, Sendable {
+        package var topic: Topic
+        package var sequence: UInt64
+        package var sentAt: UInt64
+        package var total: UInt64
+        package var headers = Headers()
+        package var carrierChange: CarrierChange?
+        /// The message's bytes begin with its headers, which were too many for one frame.
+        package var headersInBody = false
+
+        package init(
+            topic: Topic, sequence: UInt64, sentAt: UInt64, total: UInt64, headers: Headers = Headers(),
+            carrierChange: CarrierChange? = nil
+        ) {
+            self.topic = topic
+            self.sequence = sequence
+            self.sentAt = sentAt
+            self.total = total
+            self.headers = headers
+            self.carrierChange = carrierChange
+        }
+    }
+
+    package init(message: UInt64, offset: UInt64, head: Head?, data: ByteBuffer) {
         self.message = message
-        self.sequence = sequence
-        self.sentAt = sentAt
-        self.total = total
         self.offset = offset
-        self.headers = headers
-        self.carrierChange = carrierChange
+        self.head = head
         self.data = data
     }
 }
@@ -178,17 +189,21 @@ package struct FrameReader {
 
     private mutating func chunk(_ body: inout ByteBuffer) throws(WireError) -> Chunk {
         let flags: UInt8 = try body.read()
+        let (message, offset): (UInt64, UInt64) = (try body.read(), try body.read())
+        guard flags & FrameWriter.firstFlag != 0 else {
+            if offset == 0 || body.readableBytes == 0 { throw .inconsistent }
+            return Chunk(message: message, offset: offset, head: nil, data: body)
+        }
         let topic = try topic(&body)
-        let (message, sequence): (UInt64, UInt64) = (try body.read(), try body.read())
-        let (sentAt, total): (UInt64, UInt64) = (try body.read(), try body.read())
-        let offset: UInt64 = try body.read()
-        var change: CarrierChange?
-        if flags & 2 != 0 { change = CarrierChange(stream: try body.read(), last: try body.read()) }
-        let headers = flags & 1 != 0 ? try body.readHeaders() : Headers()
-        let (end, overflow) = offset.addingReportingOverflow(UInt64(body.readableBytes))
-        if overflow || end > total || (body.readableBytes == 0 && total > 0) { throw .inconsistent }
-        return Chunk(
-            topic: topic, message: message, sequence: sequence, sentAt: sentAt, total: total, offset: offset,
-            headers: headers, carrierChange: change, data: body)
+        var head = Chunk.Head(
+            topic: topic, sequence: try body.read(), sentAt: try body.read(), total: try body.read())
+        if flags & FrameWriter.changeFlag != 0 {
+            head.carrierChange = CarrierChange(stream: try body.read(), last: try body.read())
+        }
+        if flags & FrameWriter.headersFlag != 0 { head.headers = try body.readHeaders() }
+        head.headersInBody = flags & FrameWriter.headersInBodyFlag != 0
+        let length = UInt64(body.readableBytes)
+        if offset != 0 || length > head.total || (length == 0 && head.total > 0) { throw .inconsistent }
+        return Chunk(message: message, offset: 0, head: head, data: body)
     }
 }

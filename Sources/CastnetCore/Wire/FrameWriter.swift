@@ -7,8 +7,13 @@ package struct FrameWriter {
     /// Where the open run's length, count and last byte are; nil: the last record is no open run.
     private var run: (start: Int, countAt: Int, count: UInt16, topic: Topic, next: UInt64)?
 
-    /// The bytes of a chunk record before its data, without topic name, headers and carrier change.
-    private static let chunkOverhead = 2 + 1 + 1 + 1 + 40
+    package static let headersFlag: UInt8 = 1
+    package static let changeFlag: UInt8 = 2
+    package static let firstFlag: UInt8 = 4
+    package static let headersInBodyFlag: UInt8 = 8
+
+    /// The bytes of every chunk record before its data: length, kind, flags, message, offset.
+    private static let chunkOverhead = 2 + 1 + 1 + 8 + 8
 
     /// Begins a frame of at most `bytesMax` bytes in `frame`, which is emptied.
     package init(_ header: FrameHeader, into frame: inout ByteBuffer, bytesMax: Int) {
@@ -45,38 +50,53 @@ package struct FrameWriter {
         return true
     }
 
-    /// Appends as much of a message as fits from `chunk.offset` on (`chunk.data` is the whole payload);
-    /// returns how many bytes, nil when not even one (or the headers) would fit.
-    package mutating func append(_ chunk: Chunk, to frame: inout ByteBuffer) -> Int? {
-        let isFirst = chunk.offset == 0
-        let hasHeaders = isFirst && !chunk.headers.isEmpty
-        var overhead = Self.chunkOverhead + topicBytes(chunk.topic) - 1
-        if hasHeaders { overhead += Self.bytes(of: chunk.headers) }
-        if isFirst, chunk.carrierChange != nil { overhead += 16 }
-        let left = Int(chunk.total - chunk.offset)
-        let room = bytesMax - frame.writerIndex - overhead
-        // A sliver of a large message is not worth its head, unless nothing else is in the frame.
+    /// Appends as much of a message as fits from `offset` on; returns how many bytes, nil when not even one
+    /// (or the message's head) would fit.
+    package mutating func append(
+        message: UInt64, _ head: Chunk.Head, _ payload: ByteBuffer, from offset: Int,
+        to frame: inout ByteBuffer
+    ) -> Int? {
+        let isFirst = offset == 0
+        let left = payload.readableBytes - offset
+        let room = bytesMax - frame.writerIndex - Self.chunkOverhead - (isFirst ? headBytes(head) : 0)
+        // A sliver of a large message is not worth its record, unless nothing else is in the frame.
         let isEmpty = frame.writerIndex == FrameHeader.length
         guard room >= min(left, isEmpty ? 1 : 64) else { return nil }
         closeRun(in: &frame)
         let start = frame.writerIndex
+        var flags = isFirst ? Self.firstFlag : 0
+        if isFirst, !head.headers.isEmpty { flags |= Self.headersFlag }
+        if isFirst, head.carrierChange != nil { flags |= Self.changeFlag }
+        if isFirst, head.headersInBody { flags |= Self.headersInBodyFlag }
         frame.writeInteger(UInt16(0))
         frame.writeInteger(FrameRecord.Kind.chunk.rawValue)
-        frame.writeInteger(UInt8((hasHeaders ? 1 : 0) | (isFirst && chunk.carrierChange != nil ? 2 : 0)))
-        write(chunk.topic, to: &frame)
-        for number in [chunk.message, chunk.sequence, chunk.sentAt, chunk.total, chunk.offset] {
-            frame.writeInteger(number)
+        frame.writeInteger(flags)
+        frame.writeInteger(message)
+        frame.writeInteger(UInt64(offset))
+        if isFirst { write(head, to: &frame) }
+        let length = min(left, room)
+        if let slice = payload.getSlice(at: payload.readerIndex + offset, length: length) {
+            frame.writeImmutableBuffer(slice)
         }
-        if isFirst, let change = chunk.carrierChange {
+        close(start, in: &frame)
+        return length
+    }
+
+    private mutating func write(_ head: Chunk.Head, to frame: inout ByteBuffer) {
+        write(head.topic, to: &frame)
+        frame.writeInteger(head.sequence)
+        frame.writeInteger(head.sentAt)
+        frame.writeInteger(head.total)
+        if let change = head.carrierChange {
             frame.writeInteger(change.stream)
             frame.writeInteger(change.last)
         }
-        if hasHeaders { frame.writeHeaders(chunk.headers) }
-        let length = min(left, room)
-        let from = chunk.data.readerIndex + Int(chunk.offset)
-        if let slice = chunk.data.getSlice(at: from, length: length) { frame.writeImmutableBuffer(slice) }
-        close(start, in: &frame)
-        return length
+        if !head.headers.isEmpty { frame.writeHeaders(head.headers) }
+    }
+
+    private func headBytes(_ head: Chunk.Head) -> Int {
+        topicBytes(head.topic) + 24 + (head.carrierChange == nil ? 0 : 16)
+            + (head.headers.isEmpty ? 0 : Self.bytes(of: head.headers))
     }
 
     package mutating func append(_ announcement: Announcement, to frame: inout ByteBuffer) {
