@@ -15,7 +15,8 @@ struct ArchitectureTests {
             "ServiceLifecycle", "Yams", "Synchronization", "Glibc", "Foundation",
         ],
         "CastnetCLI": [
-            "Castnet", "CastnetLab", "ArgumentParser", "Crypto", "ServiceLifecycle", "NIOCore", "Logging",
+            "Castnet", "CastnetLab", "ArgumentParser", "Crypto", "NIOFoundationCompat", "ServiceLifecycle",
+            "NIOCore", "Logging",
             "Synchronization", "Dispatch", "Glibc", "Foundation",
         ],
         "CastnetLab": [

@@ -25,8 +25,9 @@ struct MembersCommand: AsyncParsableCommand {
                 try JSONLine.print(MemberLine(member))
             } else {
                 let topics = MemberLine(member).topics.joined(separator: " ")
+                let address = member.address?.description ?? "-"
                 JSONLine.write(
-                    "\(member.identity.name)  \(member.address?.description ?? "-")  \(member.state.rawValue)  \(topics)"
+                    "\(member.identity.name)  \(address)  \(member.state.rawValue)  \(topics)"
                 )
             }
         }

@@ -7,7 +7,7 @@ enum DemoPolicies {
         channels:
           agents:  {group: 239.192.7.10, port: 7500}
         policies:
-          - {match: "scheduler", kinds: [call, cast], carrier: persistent, heartbeat: 2s, balance: round-robin}
+          - {match: "scheduler", kinds: [call, cast], carrier: persistent, heartbeat: 2s}
           - {match: "agents.**", kinds: [fanout], carrier: multicast, channel: agents, fallback: unicast}
           - {match: "**", carrier: ephemeral, linger: 1s}
         """
@@ -17,7 +17,7 @@ enum DemoPolicies {
         node:      {listen: "0.0.0.0:0", interface: eth0, cluster: demo, unix: off}
         directory: {beacon: {group: 239.192.0.1, port: 7401}}
         policies:
-          - {match: "scheduler", kinds: [call, cast], carrier: persistent, heartbeat: 2s, balance: round-robin}
+          - {match: "scheduler", kinds: [call, cast], carrier: persistent, heartbeat: 2s}
           - {match: "agents.**", kinds: [fanout], carrier: persistent, heartbeat: 2s}
           - {match: "**", carrier: ephemeral, linger: 1s}
         """
