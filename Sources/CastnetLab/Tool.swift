@@ -20,9 +20,12 @@ enum Tool {
     }
 
     /// Runs a program to its end and returns what it printed; failure is an error that quotes its stderr.
+    ///
+    /// A signal to this process's group, a Ctrl-C for instance, does not reach the program: changes to the
+    /// lab are made whole, and those that undo a fault run just after such a signal.
     @discardableResult
     static func run(_ name: String, _ arguments: [String], input: String = "") async throws -> String {
-        let output = try await capture(name, arguments, input: input)
+        let output = try await capture(name, arguments, input: input, ownGroup: true)
         guard output.exit == .exited(0) else {
             throw LabError.toolFailed(
                 command: ([name] + arguments).joined(separator: " "), status: output.exit.description,
@@ -33,12 +36,15 @@ enum Tool {
 
     /// Runs a program to its end, whatever its exit code.
     static func capture(
-        _ name: String, _ arguments: [String], input: String = "", environment: [String: String] = [:]
+        _ name: String, _ arguments: [String], input: String = "", environment: [String: String] = [:],
+        ownGroup: Bool = false
     ) async throws -> LabOutput {
         guard let path = path(of: name) else { throw LabError.toolMissing(name) }
+        var options = PlatformOptions()
+        if ownGroup { options.processGroupID = 0 }
         let result = try await Subprocess.run(
             .path(FilePath(path)), arguments: Arguments(arguments), environment: .inheriting(environment),
-            input: .string(input), output: .string(limit: outputBytesMax),
+            platformOptions: options, input: .string(input), output: .string(limit: outputBytesMax),
             error: .string(limit: outputBytesMax))
         return LabOutput(
             stdout: result.standardOutput, stderr: result.standardError,
