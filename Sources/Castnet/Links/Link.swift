@@ -6,7 +6,8 @@ package import NIOCore
 /// channel.
 ///
 /// Confined to the node's event loop: made, called and closed there; that makes it sendable. Memory: the
-/// parts of large messages under way (bounded by `Unicast`), and what the channel has not written yet.
+/// parts of large messages under way (bounded by `Unicast`), and what the channel has not written yet: a link
+/// stops writing messages while the channel is full, and an accepted one stops reading, too.
 package final class Link: ChannelInboundHandler, @unchecked Sendable {
     package typealias InboundIn = ByteBuffer
     package typealias OutboundOut = ByteBuffer
@@ -21,47 +22,53 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         var slot: UInt64
     }
 
-    /// A large message or reply being cut into chunks.
-    private struct Transfer {
-        var id: UInt64
-        var isReply: Bool
-        var rest: ByteBuffer
-    }
-
-    /// A large message being put together.
-    private struct Assembly {
-        var head: MessageHead
-        var bytes: ByteBuffer
-        var arrivedAt: Instant
-    }
-
     unowned let owner: Unicast
+    let number: UInt64
     let key: Key?
     /// Where the peer listens, best first; for dialled links.
     var addresses: [HostPort] = []
+    /// The address an accepted link came from.
+    var acceptedFrom: String?
+    /// True while it counts against the limits of links.
+    var isCounted = false
     private var machine: LinkMachine
     private let own: Hello
     private var decoder = PacketDecoder()
-    private var context: ChannelHandlerContext?
+    private(set) var context: ChannelHandlerContext?
     private(set) var peer: NodeIdentity?
     private(set) var remote: String = ""
-    /// Outstanding messages assigned to this link; true once their bytes were handed to the channel.
-    var assigned: [UInt64: Bool] = [:]
+    /// Outstanding messages assigned to this link: the how-manieth message on it each is; 0: not sent yet.
+    private(set) var assigned: [UInt64: UInt64] = [:]
+    /// Those not sent yet, in order. May hold some that have ended.
+    private var unsent = Deque<UInt64>()
+    private var sentCount: UInt64 = 0
     /// Messages of the peer that this node has not answered.
-    private(set) var unanswered = 0
-    private var transfers = Deque<Transfer>()
-    private var incoming: [UInt64: Assembly] = [:]
-    private var replies: [UInt64: (head: ReplyHead, bytes: ByteBuffer)] = [:]
+    private var unanswered = 0
+    private var chunks = ChunkQueue()
+    private var messages = PartAssembler<MessageHead>()
+    private var replies = PartAssembler<ReplyHead>()
+    /// What `owner` knows of the bytes in unfinished messages and replies.
+    private var accountedBytes = 0
     private var outgoing = ByteBuffer()
     private var timer: Scheduled<Void>?
     private var lingerTimer: Scheduled<Void>?
-    private var isReadingPaused = false
+    private var linger: Duration = .zero
+    private var isHeldBack = false
+    private var isReading = true
+    private var isDirty = false
     private(set) var lastUsedAt: Instant
     private(set) var closedBecause: LinkMachine.CloseReason?
     private(set) var wasOpen = false
+    /// The peer takes nothing new.
+    private(set) var isLeft = false
+    /// How many of this node's messages the peer took at most; nil: nobody knows.
+    private var takenByPeer: UInt64?
 
-    init(owner: Unicast, key: Key?, machine: consuming LinkMachine, own: Hello, now: Instant) {
+    init(
+        owner: Unicast, number: UInt64, key: Key?, machine: consuming LinkMachine, own: Hello, now: Instant
+    ) {
         self.owner = owner
+        self.number = number
         self.key = key
         self.machine = machine
         self.own = own
@@ -69,28 +76,44 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     }
 
     var isConnected: Bool { context != nil && closedBecause == nil }
-    var isIdle: Bool { assigned.isEmpty && unanswered == 0 && transfers.isEmpty }
+    var isIdle: Bool { assigned.isEmpty && unanswered <= 0 && chunks.isEmpty }
     /// The carrier of what arrives here: the dialler's hello says what the link is for.
     private(set) var carrier = Carrier.ephemeral
     var isEphemeral: Bool { key?.purpose == .ephemeral }
-    var heartbeatInterval: Duration? { machine.heartbeatInterval }
+    private var isWritable: Bool { context?.channel.isWritable ?? false }
 
     // MARK: Channel events
 
+    /// A dialled channel is active by the time the link joins it, an accepted one soon after.
+    package func handlerAdded(context: ChannelHandlerContext) {
+        if context.channel.isActive { start(context) }
+    }
+
     package func channelActive(context: ChannelHandlerContext) {
+        if self.context == nil { start(context) }
+    }
+
+    private func start(_ context: ChannelHandlerContext) {
+        owner.tick()
         self.context = context
         remote = context.remoteAddress?.ipAddress ?? ""
         outgoing = context.channel.allocator.buffer(capacity: 4096)
         outgoing.write(.hello(own))
-        owner.connected(self)
+        machine.connected(now: owner.now)
+        // Messages queued while dialling follow the hello in the same segment, the oldest first: those that
+        // came here from a link that broke are older than some that were here before them.
+        unsent = Deque(unsent.sorted())
+        sendUnsent()
         flush()
         arm()
     }
 
     package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        owner.tick()
         var bytes = unwrapInboundIn(data)
         machine.heard(now: owner.now)
         decoder.feed(&bytes)
+        let unknown = decoder.unknownCount
         do {
             while closedBecause == nil, let packet = try decoder.next() {
                 perform(machine.received(packet, now: owner.now))
@@ -98,22 +121,40 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         } catch {
             perform(machine.malformed(error))
         }
+        if decoder.unknownCount > unknown {
+            owner.counters.add(.linkPacketsUnknown, decoder.unknownCount - unknown)
+        }
     }
 
     package func channelReadComplete(context: ChannelHandlerContext) { owner.flushLinks() }
 
     package func channelWritabilityChanged(context: ChannelHandlerContext) {
-        pump()
-        flush()
+        owner.tick()
+        if isWritable {
+            // The peer has taken bytes: it is alive even where this side was not reading.
+            machine.heard(now: owner.now)
+            sendUnsent()
+            pump()
+            flush()
+        }
+        adjustReading()
     }
 
     package func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
 
     package func channelInactive(context: ChannelHandlerContext) {
+        guard self.context != nil else { return }
         self.context = nil
-        if machine.disconnected() { closedBecause = .failed }
+        if machine.disconnected() {
+            closedBecause = isLeft ? .stopping : .failed
+            // An acceptor sends its hello before it reads: where none came, nothing was looked at.
+            if !wasOpen { takenByPeer = 0 }
+        }
         timer?.cancel()
         lingerTimer?.cancel()
+        messages.forgetAll()
+        replies.forgetAll()
+        account()
         owner.closed(self)
     }
 
@@ -130,20 +171,57 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
             arm()
         case .send(let packet): send(packet)
         case .deliver(let packet): deliver(packet)
-        case .close(let reason, let goodbye): close(reason, goodbye)
+        case .peerLeaves(let taken): peerLeaves(taken: taken)
+        case .close(let reason, let goodbye, let taken): close(reason, goodbye, taken: taken)
         }
     }
 
-    private func close(_ reason: LinkMachine.CloseReason, _ goodbye: Goodbye?) {
+    private func peerLeaves(taken: UInt64) {
+        guard key != nil else { return }
+        isLeft = true
+        takenByPeer = taken
+        owner.retire(self)
+        // What the peer never looked at goes another way.
+        for id in assigned.keys.sorted() where !mayHaveBeenTaken(id) {
+            unassign(id)
+            owner.linkLost(id, wasTaken: false, why: "the peer is stopping")
+        }
+        closeIfDone(linger: .zero)
+    }
+
+    /// True unless it is certain that the peer has not looked at the message.
+    func mayHaveBeenTaken(_ id: UInt64) -> Bool {
+        guard let ordinal = assigned[id], ordinal > 0 else { return false }
+        return takenByPeer.map { ordinal <= $0 } ?? true
+    }
+
+    private func close(_ reason: LinkMachine.CloseReason, _ goodbye: Goodbye?, taken: UInt64?) {
         closedBecause = reason
+        if let taken { takenByPeer = taken }
+        owner.retire(self)
         if let goodbye { outgoing.write(.goodbye(goodbye)) }
-        flush()
+        write()
+        context?.flush()
         context?.close(promise: nil)
+    }
+
+    /// The channel closed before this link could join it; false when the end was known already.
+    func notConnected() -> Bool {
+        takenByPeer = 0
+        closedBecause = .failed
+        return machine.disconnected()
     }
 
     /// This side wants the link to end.
     func finish(_ reason: LinkMachine.CloseReason, _ goodbye: Goodbye.Reason, _ text: String = "") {
         perform(machine.finish(reason, goodbye, text))
+    }
+
+    /// This node is stopping: an accepted link takes nothing new.
+    func leave() {
+        guard key == nil else { return }
+        perform(machine.leave("the node is stopping"))
+        flush()
     }
 
     /// One timer follows the machine's next deadline; it is set anew only when it fires or the link opens.
@@ -153,7 +231,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         timer = context.eventLoop.scheduleTask(deadline: deadline.nioDeadline) { [weak self] in
             guard let self else { return }
             owner.tick()
-            if isReadingPaused { machine.heard(now: owner.now) }
+            // Who does not listen must not conclude that nobody speaks.
+            if isHeldBack { machine.heard(now: owner.now) }
             perform(machine.timerFired(now: owner.now))
             flush()
             arm()
@@ -162,102 +241,137 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
 
     // MARK: Sending
 
-    func send(_ packet: Packet) {
-        guard isConnected else { return }
-        outgoing.write(packet)
-        owner.needsFlush(self)
-        if outgoing.readableBytes > 256 << 10 { flush() }
+    /// Takes a message of this node on; it leaves as soon as the link takes it.
+    func assign(_ id: UInt64) {
+        assigned[id] = 0
+        if isConnected, unsent.isEmpty, isWritable { return transmit(id) }
+        unsent.append(id)
+        // Those that ended meanwhile must not pile up while the channel is stuck.
+        if unsent.count > 64 + 2 * assigned.count { unsent.removeAll { assigned[$0] != 0 } }
     }
 
-    /// Sends a message; what does not fit a packet follows in chunks, in turns with other large ones.
-    func send(_ head: MessageHead, _ payload: ByteBuffer) {
-        touch()
+    /// The message has ended or goes another way. The peer is told where it cannot know: when bytes are
+    /// still missing, or when nobody waits for the answer (`isUnwanted`).
+    func unassign(_ id: UInt64, isUnwanted: Bool = false) {
+        guard let ordinal = assigned.removeValue(forKey: id) else { return }
+        replies.forget(id)
+        account()
+        let isCut = chunks.forget(id, isReply: false)
+        if isCut || (isUnwanted && ordinal > 0) { send(.cancel(id: id)) }
+    }
+
+    /// Forgets every message of this node, and returns those it had, the oldest first.
+    func takeAssigned() -> [(id: UInt64, mayHaveBeenTaken: Bool)] {
+        defer { assigned = [:] }
+        return assigned.keys.sorted().map { ($0, mayHaveBeenTaken($0)) }
+    }
+
+    private func sendUnsent() {
+        while isConnected, isWritable, let id = unsent.popFirst() {
+            if assigned[id] == 0 { transmit(id) }
+        }
+    }
+
+    private func transmit(_ id: UInt64) {
+        guard let (head, payload) = owner.content(of: id) else { return }
+        sentCount += 1
+        assigned[id] = sentCount
+        lastUsedAt = owner.now
         var rest = payload
         let first = rest.readSlice(length: min(rest.readableBytes, Packet.chunkBytes)) ?? ByteBuffer()
         send(.message(head, first))
-        queue(Transfer(id: head.id, isReply: false, rest: rest))
+        chunks.append(id, isReply: false, rest)
+        pump()
     }
 
     /// Answers a message of the peer.
     func send(_ head: ReplyHead, _ payload: ByteBuffer) {
         unanswered -= 1
-        touch()
+        lastUsedAt = owner.now
         var rest = payload
         let first = rest.readSlice(length: min(rest.readableBytes, Packet.chunkBytes)) ?? ByteBuffer()
         send(.reply(head, first))
-        queue(Transfer(id: head.id, isReply: true, rest: rest))
-    }
-
-    /// Stops sending the rest of a message and tells the peer.
-    func cancel(_ id: UInt64) {
-        transfers.removeAll { $0.id == id && !$0.isReply }
-        send(.cancel(id: id))
-    }
-
-    private func queue(_ transfer: Transfer) {
-        guard transfer.rest.readableBytes > 0 else { return }
-        transfers.append(transfer)
+        chunks.append(head.id, isReply: true, rest)
         pump()
     }
 
-    /// Cuts chunks in turns while the channel takes them.
-    private func pump() {
-        while let context, context.channel.isWritable, var transfer = transfers.popFirst() {
-            let length = min(transfer.rest.readableBytes, Packet.chunkBytes)
-            guard let bytes = transfer.rest.readSlice(length: length), length > 0 else { continue }
-            send(.chunk(id: transfer.id, isReply: transfer.isReply, bytes))
+    private func send(_ packet: Packet) {
+        guard isConnected else { return }
+        outgoing.write(packet)
+        if outgoing.readableBytes > 64 << 10 {
             flush()
-            if transfer.rest.readableBytes > 0 { transfers.append(transfer) }
+        } else if !isDirty {
+            isDirty = true
+            owner.needsFlush(self)
+        }
+    }
+
+    /// Cuts chunks in turns while the channel takes them; their bytes are not copied.
+    private func pump() {
+        while isConnected, isWritable, let context, let chunk = chunks.next() {
+            outgoing.writeChunkHead(chunk.id, isReply: chunk.isReply, count: chunk.bytes.readableBytes)
+            write()
+            context.writeAndFlush(wrapOutboundOut(chunk.bytes), promise: nil)
         }
     }
 
     func flush() {
+        isDirty = false
+        guard let context, closedBecause == nil, outgoing.readableBytes > 0 else { return }
+        write()
+        context.flush()
+        adjustReading()
+    }
+
+    private func write() {
         guard let context, outgoing.readableBytes > 0 else { return }
         let bytes = outgoing
         outgoing = context.channel.allocator.buffer(capacity: 4096)
-        context.writeAndFlush(wrapOutboundOut(bytes), promise: nil)
+        context.write(wrapOutboundOut(bytes), promise: nil)
     }
 
     // MARK: Receiving
 
     private func deliver(_ packet: Packet) {
-        touch()
+        lastUsedAt = owner.now
         switch packet {
         case .message(let head, let bytes): received(head, bytes)
-        case .reply(let head, let bytes):
-            if UInt64(bytes.readableBytes) == head.total {
-                owner.answered(head, bytes, on: self)
-            } else if assigned[head.id] != nil, owner.mayAssemble(head.total) {
-                replies[head.id] = (head, bytes)
-            } else {
-                owner.unassemblable(head, on: self)
-            }
+        case .reply(let head, let bytes): received(head, bytes)
         case .chunk(let id, let isReply, let bytes): isReply ? replyChunk(id, bytes) : messageChunk(id, bytes)
         case .cancel(let id):
-            if let gone = incoming.removeValue(forKey: id) {
-                owner.assembled(-gone.bytes.readableBytes)
-                unanswered -= 1
-            }
+            if messages.forget(id) != nil { unanswered -= 1 }
+            account()
         default: break
         }
     }
 
+    /// Tells `owner` how the bytes of unfinished messages and replies have changed.
+    private func account() {
+        let held = messages.heldBytes + replies.heldBytes
+        owner.assembledBytes += held - accountedBytes
+        accountedBytes = held
+    }
+
     private func received(_ head: MessageHead, _ bytes: ByteBuffer) {
         unanswered += 1
-        guard head.total <= UInt64(owner.configuration.limits.message) else {
+        let limit = owner.configuration.limits.message
+        guard head.total <= UInt64(limit) else {
             owner.counters.add(.limitMessageHit)
-            let limit = owner.configuration.limits.message
-            return refuse(head, .rejected, "\(head.total) bytes; this node takes at most \(limit)")
+            return refuse(head, .rejected, "limits.message: \(head.total) bytes; this node takes \(limit)")
         }
         if UInt64(bytes.readableBytes) == head.total {
-            owner.received(head, bytes, on: self)
-        } else if incoming[head.id] == nil, owner.mayAssemble(head.total) {
-            owner.assembled(bytes.readableBytes)
-            incoming[head.id] = Assembly(head: head, bytes: bytes, arrivedAt: owner.now)
-        } else {
-            owner.counters.add(.limitMemoryHit)
-            refuse(head, .released, "no memory for the parts of a message of \(head.total) bytes")
+            return owner.received(head, bytes, on: self)
         }
+        guard owner.mayAssemble else { return refuseUnheld(head) }
+        if !messages.begin(head.id, head, first: bytes, total: Int(head.total), now: owner.now) {
+            perform(machine.malformed(.inconsistent))
+        }
+        account()
+    }
+
+    private func refuseUnheld(_ head: MessageHead) {
+        owner.counters.add(.limitMemoryHit)
+        refuse(head, .released, "limits.memory: no room for a message of \(head.total) bytes")
     }
 
     private func refuse(_ head: MessageHead, _ outcome: Outcome, _ why: String) {
@@ -265,75 +379,97 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     }
 
     private func messageChunk(_ id: UInt64, _ bytes: ByteBuffer) {
-        guard var assembly = incoming.removeValue(forKey: id) else {
-            return owner.counters.add(.linkChunksStray)
+        defer { account() }
+        if !owner.mayAssemble, let head = messages.forget(id) { return refuseUnheld(head) }
+        switch messages.chunk(id, bytes) {
+        case .more: break
+        case .whole(var head, let payload, let since):
+            // Its deadline has been running while the parts came.
+            let elapsed = UInt64(max(0, (owner.now - since).nanoseconds / 1000))
+            head.timeLeftMicroseconds -= min(elapsed, head.timeLeftMicroseconds)
+            owner.received(head, payload, on: self)
+        case .stray: owner.counters.add(.linkChunksStray)
+        case .inconsistent: perform(machine.malformed(.inconsistent))
         }
-        var chunk = bytes
-        owner.assembled(bytes.readableBytes)
-        assembly.bytes.writeBuffer(&chunk)
-        let have = UInt64(assembly.bytes.readableBytes)
-        guard have >= assembly.head.total else {
-            incoming[id] = assembly
-            return
+    }
+
+    private func received(_ head: ReplyHead, _ bytes: ByteBuffer) {
+        guard assigned[head.id] != nil else { return owner.counters.add(.linkRepliesLate) }
+        if UInt64(bytes.readableBytes) == head.total { return owner.answered(head, bytes, on: self) }
+        let limit = owner.configuration.limits.message
+        if head.total > UInt64(limit) {
+            owner.counters.add(.limitMessageHit)
+            owner.unanswerable(
+                head, "limits.message: a reply of \(head.total) bytes; this node takes \(limit)")
+        } else if !owner.mayAssemble {
+            unheldReply(head)
+        } else if !replies.begin(head.id, head, first: bytes, total: Int(head.total), now: owner.now) {
+            perform(machine.malformed(.inconsistent))
         }
-        owner.assembled(-assembly.bytes.readableBytes)
-        guard have == assembly.head.total else { return perform(machine.malformed(.inconsistent)) }
-        // Its deadline has been running while the parts came.
-        let elapsed = UInt64(max(0, (owner.now - assembly.arrivedAt).nanoseconds / 1000))
-        assembly.head.timeLeftMicroseconds -= min(elapsed, assembly.head.timeLeftMicroseconds)
-        owner.received(assembly.head, assembly.bytes, on: self)
+        account()
+    }
+
+    private func unheldReply(_ head: ReplyHead) {
+        owner.counters.add(.limitMemoryHit)
+        owner.unanswerable(head, "limits.memory: no room for a reply of \(head.total) bytes")
     }
 
     private func replyChunk(_ id: UInt64, _ bytes: ByteBuffer) {
-        guard let (head, first) = replies.removeValue(forKey: id) else {
-            return owner.counters.add(.linkChunksStray)
-        }
-        var (have, chunk) = (first, bytes)
-        have.writeBuffer(&chunk)
-        if UInt64(have.readableBytes) < head.total {
-            replies[id] = (head, have)
-        } else if UInt64(have.readableBytes) == head.total {
-            owner.answered(head, have, on: self)
-        } else {
-            perform(machine.malformed(.inconsistent))
+        defer { account() }
+        if !owner.mayAssemble, let head = replies.forget(id) { return unheldReply(head) }
+        switch replies.chunk(id, bytes) {
+        case .more: break
+        case .whole(let head, let payload, _): owner.answered(head, payload, on: self)
+        case .stray: owner.counters.add(.linkChunksStray)
+        case .inconsistent: perform(machine.malformed(.inconsistent))
         }
     }
-
-    /// Forgets the parts of a reply nobody waits for any more.
-    func forgetReply(_ id: UInt64) { replies[id] = nil }
-
-    var assembledBytes: Int { incoming.values.reduce(0) { $0 + $1.bytes.readableBytes } }
 
     // MARK: Use and linger
 
-    private func touch() {
-        lastUsedAt = owner.now
-        lingerTimer?.cancel()
-        lingerTimer = nil
+    /// Called when something ended: an ephemeral link that this node dialled closes after its linger, one
+    /// whose peer is leaving at once.
+    func closeIfDone(linger: Duration) {
+        guard key != nil, isIdle, isConnected else { return }
+        if isLeft { return finish(.stopping, .idle) }
+        guard isEphemeral else { return }
+        if linger <= .zero { return finish(.finished, .idle) }
+        self.linger = linger
+        if lingerTimer == nil { armLinger() }
     }
 
-    /// Called when something ended: an ephemeral link that this node dialled closes after its linger.
-    func restIfIdle(linger: Duration) {
-        guard isEphemeral, isIdle, isConnected, lingerTimer == nil else { return }
-        if linger <= .zero { return finish(.finished, .idle) }
-        let deadline = owner.now + linger
+    /// One timer, set anew when it fires, follows the last use: no timer per message.
+    private func armLinger() {
+        let deadline = lastUsedAt + linger
         lingerTimer = context?.eventLoop.scheduleTask(deadline: deadline.nioDeadline) { [weak self] in
             guard let self else { return }
             owner.tick()
             lingerTimer = nil
-            if isIdle { finish(.finished, .idle) }
+            guard isIdle, isConnected else { return }
+            if owner.now >= lastUsedAt + linger { return finish(.finished, .idle) }
+            armLinger()
         }
     }
 
-    func pauseReading() {
-        guard !isReadingPaused else { return }
-        isReadingPaused = true
-        _ = context?.channel.setOption(.autoRead, value: false)
+    /// A full subscription holds this link back until ``resumeReading()``; false when it was held back before.
+    func pauseReading() -> Bool {
+        guard !isHeldBack else { return false }
+        isHeldBack = true
+        adjustReading()
+        return true
     }
 
     func resumeReading() {
-        guard isReadingPaused else { return }
-        isReadingPaused = false
-        _ = context?.channel.setOption(.autoRead, value: true)
+        isHeldBack = false
+        adjustReading()
+    }
+
+    /// An accepted link whose peer takes no answers takes no messages: its answers would pile up here.
+    /// A dialled one always reads, so that the two never wait for each other.
+    private func adjustReading() {
+        let mayRead = !isHeldBack && (key != nil || isWritable)
+        guard mayRead != isReading, isConnected, let context else { return }
+        isReading = mayRead
+        context.channel.setOption(.autoRead, value: mayRead).whenFailure { _ in }
     }
 }

@@ -1,5 +1,4 @@
 package import CastnetCore
-import DequeModule
 import Logging
 package import NIOCore
 import NIOPosix
@@ -34,33 +33,57 @@ extension Unicast {
     private func accept(_ channel: any Channel) throws {
         tick()
         let address = channel.remoteAddress?.ipAddress ?? ""
-        if isClosing || links.count >= configuration.limits.connections {
+        if isClosing { throw CastnetError(.stopped, "the node is stopping") }
+        if connectedCount + dials.dialsInFlight >= configuration.limits.connections, !closeLeastRecentlyUsed()
+        {
             counters.add(.limitConnectionsHit)
             throw CastnetError(.limitReached, "limits.connections")
         }
-        if perAddress[address, default: 0] >= configuration.limits.perAddress {
+        if acceptedPerAddress[address, default: 0] >= configuration.limits.perAddress {
             counters.add(.limitPerAddressHit)
             throw CastnetError(.limitReached, "limits.per-address")
         }
-        perAddress[address, default: 0] += 1
-        channel.closeFuture.whenComplete { [self] _ in
-            let count = perAddress[address, default: 1] - 1
-            perAddress[address] = count > 0 ? count : nil
-        }
+        acceptedPerAddress[address, default: 0] += 1
         counters.add(.linkAccepted)
-        let own = hello(purpose: .service, heartbeat: .zero)
-        let machine = LinkMachine(role: .acceptor, own: own, helloDeadline: Self.helloDeadline, now: now)
-        let link = Link(owner: self, key: nil, machine: machine, own: own, now: now)
-        links[ObjectIdentifier(link)] = link
+        let own = hello(purpose: .service)
+        let link = makeLink(key: nil, role: .acceptor, own: own)
+        count(link)
+        link.acceptedFrom = address
+        // Where the link never got to see its channel, this is the only end it has.
+        channel.closeFuture.whenComplete { [self] _ in
+            discount(link)
+            links[link.number] = nil
+        }
         try channel.pipeline.syncOperations.addHandler(link)
     }
 
-    private func hello(purpose: Hello.Purpose, heartbeat: Duration) -> Hello {
-        var hello = Hello(
+    private func count(_ link: Link) {
+        connectedCount += 1
+        link.isCounted = true
+    }
+
+    /// A link's connection is gone: it counts against no limit any more.
+    private func discount(_ link: Link) {
+        guard link.isCounted else { return }
+        link.isCounted = false
+        connectedCount -= 1
+        guard let address = link.acceptedFrom else { return }
+        acceptedPerAddress.release(address)
+        if let peer = link.peer { acceptedPerPeer.release(peer.name) }
+    }
+
+    private func makeLink(key: Link.Key?, role: LinkMachine.Role, own: Hello) -> Link {
+        let machine = LinkMachine(role: role, own: own, helloDeadline: Self.helloDeadline, now: now)
+        let link = Link(owner: self, number: nextLink, key: key, machine: machine, own: own, now: now)
+        links[nextLink] = link
+        nextLink += 1
+        return link
+    }
+
+    private func hello(purpose: Hello.Purpose) -> Hello {
+        Hello(
             purpose: purpose, cluster: configuration.node.cluster, node: identity,
             messageMax: UInt64(configuration.limits.message))
-        hello.heartbeatMilliseconds = UInt32(clamping: heartbeat.nanoseconds / 1_000_000)
-        return hello
     }
 
     // MARK: Dialling
@@ -76,59 +99,62 @@ extension Unicast {
     }
 
     /// Makes a link for `key`; it connects at once or as soon as limits and back-off allow.
-    func dial(_ key: Link.Key, to member: Member) -> Link {
-        let heartbeat = key.purpose == .persistent ? heartbeatInterval(of: key) : .zero
-        let own = hello(purpose: key.purpose, heartbeat: heartbeat)
-        let machine = LinkMachine(
-            role: .dialler(expecting: key.peer), own: own, helloDeadline: Self.helloDeadline, now: now)
-        let link = Link(owner: self, key: key, machine: machine, own: own, now: now)
+    func dial(_ key: Link.Key, to member: Member, _ route: Route) -> Link {
+        var own = hello(purpose: key.purpose)
+        own.expected = key.peer
+        if key.purpose == .persistent {
+            own.heartbeatMilliseconds = UInt32(clamping: route.heartbeatInterval.nanoseconds / 1_000_000)
+        }
+        let link = makeLink(key: key, role: .dialler, own: own)
         link.addresses = member.addresses
-        links[ObjectIdentifier(link)] = link
         dialled[key] = link
-        waitingDials.append(link)
+        let hits = dials.perPeerHits
+        dials.enqueue(link.number, to: key.peer, now: now)
+        if dials.perPeerHits > hits { counters.add(.limitPerPeerHit) }
         startDials()
         return link
     }
 
-    private func heartbeatInterval(of key: Link.Key) -> Duration {
-        guard let topic = key.topic else { return .zero }
-        return configuration.table.policy(for: topic, kind: .call, size: 0).route.heartbeatInterval
-    }
-
     /// Starts the dials that limits and back-off allow; the others stay in turn.
     func startDials() {
-        var postponed = Deque<Link>()
-        while let link = waitingDials.popFirst() {
-            guard links[ObjectIdentifier(link)] != nil, let key = link.key else { continue }
-            if let until = backoffs[key.peer]?.until, until > now {
-                loop.scheduleTask(deadline: until.nioDeadline) { [weak self] in
-                    guard let self else { return }
-                    tick()
-                    waitingDials.append(link)
-                    startDials()
-                }
-            } else if dialsInFlight >= configuration.limits.dials {
+        while true {
+            switch dials.next(openLinks: connectedCount, now: now) {
+            case .dial(let number):
+                if let link = links[number] { connect(link) } else { dials.dialled() }
+            case .dialsFull:
                 counters.add(.limitDialsHit)
-                postponed.append(link)
-                break
-            } else if links.count - waitingDials.count > configuration.limits.connections,
-                !closeLeastRecentlyUsed()
-            {
+                return armDials()
+            case .linksFull:
                 counters.add(.limitConnectionsHit)
-                postponed.append(link)
-                break
-            } else {
-                connect(link)
+                // What it closes starts the next dial.
+                _ = closeLeastRecentlyUsed()
+                return armDials()
+            case .none: return armDials()
             }
         }
-        waitingDials = postponed + waitingDials
+    }
+
+    /// One timer for the end of the first back-off that somebody waits for.
+    private func armDials() {
+        guard let next = dials.nextDeadline else { return }
+        if let dialTimer, dialTimer.at <= next { return }
+        dialTimer?.task.cancel()
+        let task = loop.scheduleTask(deadline: next.nioDeadline) { [weak self] in
+            guard let self else { return }
+            tick()
+            dialTimer = nil
+            dials.timerFired(now: now)
+            startDials()
+            flushLinks()
+        }
+        dialTimer = (next, task)
     }
 
     /// Closes the ephemeral link that has been idle for longest; false when none is idle.
     private func closeLeastRecentlyUsed() -> Bool {
         let idle = links.values.filter { $0.isEphemeral && $0.isIdle && $0.isConnected }
         guard let oldest = idle.min(by: { $0.lastUsedAt < $1.lastUsedAt }) else { return false }
-        oldest.finish(.limit, .limit)
+        oldest.finish(.limit, .idle)
         return true
     }
 
@@ -136,18 +162,15 @@ extension Unicast {
         guard let address = link.addresses.first else {
             return dialFailed(link, CastnetError(.unreachable, "the directory knows no address of it"))
         }
-        dialsInFlight += 1
         ClientBootstrap(group: loop)
             .connectTimeout(Self.dialDeadline)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(link) }
-            }
             .connect(host: address.host, port: Int(address.port))
             .whenComplete { [self] result in
                 tick()
-                dialsInFlight -= 1
-                if case .failure(let error) = result {
+                switch result {
+                case .success(let channel): connected(link, channel)
+                case .failure(let error):
                     link.addresses = Array(link.addresses.dropFirst())
                     link.addresses.isEmpty ? dialFailed(link, error) : connect(link)
                 }
@@ -156,37 +179,71 @@ extension Unicast {
             }
     }
 
+    private func connected(_ link: Link, _ channel: any Channel) {
+        guard let key = link.key else { return }
+        dials.dialled()
+        guard links[link.number] != nil else {
+            // Nobody wants it any more.
+            channel.close(promise: nil)
+            return dials.closed(key.peer, inOrder: true, now: now)
+        }
+        counters.add(.linkOpened)
+        count(link)
+        do {
+            try channel.pipeline.syncOperations.addHandler(link)
+        } catch {
+            // The channel closed before the link could join it.
+            _ = link.notConnected()
+            closed(link)
+        }
+    }
+
     private func dialFailed(_ link: Link, _ error: any Error) {
-        guard let key = link.key, links[ObjectIdentifier(link)] != nil else { return }
+        guard let key = link.key else { return }
         counters.add(.linkDialFailed)
         log.debug("dial failed", metadata: ["castnet.peer": "\(key.peer)", "castnet.error": "\(error)"])
-        backoffs[key.peer, default: Backoff()].failed(now: now, using: &generator)
+        dials.failed(key.peer, now: now)
         abandon(link)
         sink.missed(key.peer)
     }
 
     // MARK: What links report
 
-    func connected(_ link: Link) {
-        tick()
-        guard link.key != nil else { return }
-        counters.add(.linkOpened)
-        // Messages queued while dialling follow the hello in the same segment.
-        for id in link.assigned.keys.sorted() { transmit(id, on: link) }
+    func opened(_ link: Link, _ hello: Hello) {
+        if let key = link.key {
+            dials.opened(key.peer, now: now)
+        } else {
+            let count = acceptedPerPeer[hello.node.name, default: 0]
+            acceptedPerPeer[hello.node.name] = count + 1
+            if count >= configuration.limits.perPeer {
+                counters.add(.limitPerPeerHit)
+                return link.finish(.limit, .limit, "limits.per-peer: \(count) links")
+            }
+        }
+        sink.met(hello.node)
     }
 
-    func opened(_ link: Link, _ hello: Hello) {
-        if let key = link.key { backoffs[key.peer] = nil }
-        sink.met(hello.node)
+    /// A link takes no new messages: the next one to its peer opens another.
+    func retire(_ link: Link) {
+        if let key = link.key, dialled[key] === link { dialled[key] = nil }
+    }
+
+    /// Ends a link, whether it stands or is still being dialled.
+    func end(_ link: Link, _ reason: LinkMachine.CloseReason, _ goodbye: Goodbye.Reason, _ text: String = "")
+    {
+        guard !link.isConnected else { return link.finish(reason, goodbye, text) }
+        if let key = link.key { dials.forget(link.number, to: key.peer) }
+        abandon(link)
     }
 
     func closed(_ link: Link) {
         tick()
+        discount(link)
         if let reason = link.closedBecause { counters.add(reason.counter) }
-        if let key = link.key, link.closedBecause != .finished, link.closedBecause != .idle {
-            backoffs[key.peer, default: Backoff()].failed(now: now, using: &generator)
+        if let key = link.key {
+            let inOrder = [.finished, .idle, .limit].contains(link.closedBecause)
+            dials.closed(key.peer, inOrder: inOrder, now: now)
         }
-        assembled(-link.assembledBytes)
         abandon(link)
         if link.wasOpen, let peer = link.peer {
             sink.parted(from: peer, isLost: link.closedBecause == .dead || link.closedBecause == .failed)
@@ -196,19 +253,14 @@ extension Unicast {
     }
 
     /// Forgets a link and decides what becomes of the messages on it.
-    func abandon(_ link: Link) {
-        links[ObjectIdentifier(link)] = nil
-        if let key = link.key, dialled[key] === link { dialled[key] = nil }
-        let assigned = link.assigned
-        link.assigned = [:]
-        let reason = link.closedBecause
-        // A peer that refused the hello, or that said goodbye before it, has not looked at any message.
-        let refused = !link.wasOpen && reason != nil && reason != .failed && reason != .helloDeadline
-        for (id, wasSent) in assigned.sorted(by: { $0.key < $1.key }) {
-            let why =
-                "the link to \(link.key?.peer.description ?? "a peer") ended: "
-                + "\(reason?.rawValue ?? "not reached")"
-            linkLost(id, wasSent: wasSent, refused: refused, why: why)
+    private func abandon(_ link: Link) {
+        links[link.number] = nil
+        retire(link)
+        let why =
+            "the link to \(link.key?.peer.description ?? "a peer") ended: "
+            + "\(link.closedBecause?.rawValue ?? "not reached")"
+        for (id, mayHaveBeenTaken) in link.takeAssigned() {
+            linkLost(id, wasTaken: mayHaveBeenTaken, why: why)
         }
     }
 
@@ -219,6 +271,7 @@ extension Unicast {
     package func close(drain: Duration) -> EventLoopFuture<Void> {
         tick()
         isClosing = true
+        for link in links.values { link.leave() }
         let done = loop.makePromise(of: Void.self)
         let listenerClosed = listener?.close() ?? loop.makeSucceededVoidFuture()
         listenerClosed.whenComplete { [self] _ in waitUntilIdle(until: now + drain, done) }
@@ -233,12 +286,10 @@ extension Unicast {
             loop.scheduleTask(deadline: next.nioDeadline) { [self] in waitUntilIdle(until: deadline, done) }
             return
         }
-        for link in links.values {
-            link.finish(.stopping, .stopping)
-            if !link.isConnected { abandon(link) }
-        }
-        for id in outstanding.keys.sorted() { finish(id, .released, "this node has stopped") }
-        done.succeed()
+        finishAll("this node has stopped")
+        let open = links.values.compactMap(\.context?.channel.closeFuture)
+        for link in links.values { end(link, .stopping, .stopping) }
+        EventLoopFuture.andAllComplete(open, on: loop).cascade(to: done)
     }
 
     /// The links as `status` shows them.
@@ -268,6 +319,14 @@ public struct LinkSnapshot: Hashable, Sendable, Codable {
     public var isOpen: Bool
     /// Messages of this node on it that have not ended.
     public var outstanding: Int
+}
+
+extension [String: Int] {
+    /// One less of `key`; nothing is kept of what is at none.
+    fileprivate mutating func release(_ key: String) {
+        guard let count = self[key] else { return }
+        self[key] = count > 1 ? count - 1 : nil
+    }
 }
 
 extension LinkMachine.CloseReason {

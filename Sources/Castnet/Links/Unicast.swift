@@ -1,5 +1,4 @@
 package import CastnetCore
-import DequeModule
 package import Logging
 package import NIOCore
 import NIOPosix
@@ -9,17 +8,24 @@ import NIOPosix
 /// Confined to the node's event loop: every method is called there; that makes it sendable. Each message ends
 /// in exactly one outcome: `finish` is the only way out of `outstanding`.
 package final class Unicast: @unchecked Sendable {
-    /// A message that has not ended.
-    struct Outstanding {
-        var message: OutboundMessage
-        var completion: Completion
+    /// A message that has not ended. A class: it is looked at many times on its way and never copied.
+    final class Outstanding {
+        let message: OutboundMessage
+        let completion: Completion
         /// The only member it may go to; nil: any that serves the topic.
-        var pinned: Member?
+        let pinned: Member?
+        let startedAt: Instant
         var member: Member?
         weak var link: Link?
         var tried: Set<NodeIdentity> = []
         var attempts = 0
-        var startedAt: Instant
+
+        init(_ message: OutboundMessage, _ completion: Completion, pinned: Member?, startedAt: Instant) {
+            self.message = message
+            self.completion = completion
+            self.pinned = pinned
+            self.startedAt = startedAt
+        }
     }
 
     let loop: any EventLoop
@@ -31,23 +37,29 @@ package final class Unicast: @unchecked Sendable {
     unowned let sink: any UnicastSink
     private(set) var now: Instant
     var generator: SeededGenerator
-    var outstanding: [UInt64: Outstanding] = [:]
+    private(set) var outstanding: [UInt64: Outstanding] = [:]
     private var nextID: UInt64 = 1
     private var deadlines = DeadlineQueue()
     private var deadlineTimer: (at: Instant, task: Scheduled<Void>)?
-    var balancer: Balancer
-    var outstandingPerMember: [NodeIdentity: Int] = [:]
+    private var balancer: Balancer
+    /// Messages on their way to members, of topics that are not sent in turns.
+    private var outstandingPerMember: [NodeIdentity: Int] = [:]
     /// Messages nobody serves yet, by topic, oldest first.
     private var unserved: [Topic: [UInt64]] = [:]
-    /// Every link, dialled or accepted, connected or not yet.
-    var links: [ObjectIdentifier: Link] = [:]
+    /// Every link by its number, dialled or accepted, connected or not yet.
+    var links: [UInt64: Link] = [:]
+    var nextLink: UInt64 = 1
+    /// The links that take new messages.
     var dialled: [Link.Key: Link] = [:]
-    var backoffs: [NodeIdentity: Backoff] = [:]
-    var waitingDials = Deque<Link>()
-    var dialsInFlight = 0
-    var perAddress: [String: Int] = [:]
+    var dials: DialQueue
+    var dialTimer: (at: Instant, task: Scheduled<Void>)?
+    /// Connections that stand.
+    var connectedCount = 0
+    var acceptedPerAddress: [String: Int] = [:]
+    var acceptedPerPeer: [String: Int] = [:]
+    /// Bytes of large messages and replies that have not come whole.
+    var assembledBytes = 0
     private var dirty: [Link] = []
-    private var assembling = 0
     private var pausedLinks: [Link] = []
     var listener: (any Channel)?
     var isClosing = false
@@ -66,6 +78,10 @@ package final class Unicast: @unchecked Sendable {
         now = MonotonicClock.now
         generator = SeededGenerator(seed: seed)
         balancer = Balancer(topicsMax: configuration.limits.topics)
+        let limits = configuration.limits
+        dials = DialQueue(
+            dialsMax: limits.dials, linksMax: limits.connections, perPeerMax: limits.perPeer,
+            seed: generator.next())
     }
 
     /// Reads the clock: once per wake-up of the loop.
@@ -73,12 +89,15 @@ package final class Unicast: @unchecked Sendable {
 
     // MARK: Sending
 
-    /// Sends a batch, each message to one member; a `pinned` one to nobody else.
+    /// Sends a message to one member that serves its topic, or to `pinned` and nobody else.
+    ///
+    /// It leaves with the next `flushLinks()`.
     package func send(_ message: OutboundMessage, to pinned: Member? = nil, completion: Completion) {
         tick()
         let id = nextID
         nextID += 1
-        let entry = Outstanding(message: message, completion: completion, pinned: pinned, startedAt: now)
+        let entry = Outstanding(message, completion, pinned: pinned, startedAt: now)
+        if let fault = fault(of: message) { return tell(entry, .rejected, fault) }
         if outstanding.count >= configuration.limits.pendingCalls {
             counters.add(.limitPendingCallsHit)
             let limit = configuration.limits.pendingCalls
@@ -89,67 +108,82 @@ package final class Unicast: @unchecked Sendable {
         if deadlines.count > 4096 + 2 * outstanding.count {
             deadlines.compact { outstanding[$0] != nil }
         }
-        route(id)
+        route(id, entry)
         armDeadline()
     }
 
-    /// Finds a member and a link for a message.
-    func route(_ id: UInt64) {
-        guard let entry = outstanding[id] else { return }
-        guard entry.message.deadline > now else { return finish(id, .expired, "its deadline passed") }
-        if isClosing { return finish(id, .released, "this node is stopping") }
-        guard let member = entry.pinned ?? pickMember(for: entry) else { return waitForMember(id) }
-        assign(id, to: member)
-        if member.identity == identity { return deliverHere(id) }
-        let key = linkKey(for: entry.message, to: member, id: id)
-        let link = dialled[key] ?? dial(key, to: member)
-        if link.assigned.count >= max(1, entry.message.route.backlog) {
-            counters.add(.limitBacklogHit)
-            return finish(
-                id, .released, "backlog: \(link.assigned.count) messages wait for \(member.identity)")
+    private func fault(of message: OutboundMessage) -> String? {
+        let limit = configuration.limits.message
+        if message.payload.readableBytes > limit {
+            counters.add(.limitMessageHit)
+            return "limits.message: \(message.payload.readableBytes) bytes; at most \(limit) are allowed"
         }
-        outstanding[id]?.link = link
-        link.assigned[id] = false
-        if link.isConnected { transmit(id, on: link) }
+        if (message.server ?? "").utf8.count > 255 || (message.instance ?? "").utf8.count > 255 {
+            return "a server's or an instance's name has more than 255 bytes"
+        }
+        return message.headers.fault
+    }
+
+    /// Finds a member and a link for a message.
+    private func route(_ id: UInt64, _ entry: Outstanding) {
+        let message = entry.message
+        guard message.deadline > now else { return finish(id, .expired, "its deadline passed") }
+        if isClosing { return finish(id, .released, "this node is stopping") }
+        guard let member = entry.pinned ?? pickMember(for: entry) else { return waitForMember(id, entry) }
+        entry.member = member
+        entry.attempts += 1
+        if message.route.balance != .roundRobin { outstandingPerMember[member.identity, default: 0] += 1 }
+        if member.identity == identity { return deliverHere(id, message) }
+        let key = linkKey(for: message, to: member, id: id)
+        let link = dialled[key] ?? dial(key, to: member, message.route)
+        if link.assigned.count >= max(1, message.route.backlog) {
+            counters.add(.limitBacklogHit)
+            let count = link.assigned.count
+            return finish(id, .released, "backlog: \(count) messages wait for \(member.identity)")
+        }
+        entry.link = link
+        link.assign(id)
     }
 
     private func pickMember(for entry: Outstanding) -> Member? {
         let message = entry.message
-        let candidates = members.members(serving: message.topic).filter { member in
-            (message.server == nil || member.server == message.server)
-                && (message.instance == nil || member.instance == message.instance)
+        var candidates = members.members(serving: message.topic)
+        if message.server != nil || message.instance != nil {
+            candidates.removeAll { member in
+                (message.server != nil && member.server != message.server)
+                    || (message.instance != nil && member.instance != message.instance)
+            }
         }
-        // A member that failed gets it again only where no other is left; one in back-off only when all are.
-        let untried = candidates.filter { !entry.tried.contains($0.identity) }
-        let open = untried.filter { (backoffs[$0.identity]?.until).map { $0 <= now } ?? true }
-        let choice = !open.isEmpty ? open : (!untried.isEmpty ? untried : candidates)
-        return balancer.pick(choice, topic: message.topic, balance: message.route.balance) {
+        if candidates.count > 1 {
+            // One that failed gets it again only where no other is left; one in back-off only when all are.
+            let untried = candidates.filter { !entry.tried.contains($0.identity) }
+            if !untried.isEmpty { candidates = untried }
+            let open = candidates.filter { !dials.isBackingOff($0.identity, now: now) }
+            if !open.isEmpty { candidates = open }
+        }
+        return balancer.pick(candidates, topic: message.topic, balance: message.route.balance) {
             outstandingPerMember[$0, default: 0]
         }
     }
 
-    private func assign(_ id: UInt64, to member: Member) {
-        outstanding[id]?.member = member
-        outstanding[id]?.attempts += 1
-        outstandingPerMember[member.identity, default: 0] += 1
-    }
-
-    private func unassign(_ id: UInt64) {
-        guard let member = outstanding[id]?.member?.identity else { return }
-        outstanding[id]?.member = nil
+    private func unassign(_ entry: Outstanding) {
+        entry.link = nil
+        guard let member = entry.member?.identity, entry.message.route.balance != .roundRobin else { return }
         let count = outstandingPerMember[member, default: 1] - 1
         outstandingPerMember[member] = count > 0 ? count : nil
     }
 
-    private func waitForMember(_ id: UInt64) {
-        guard let message = outstanding[id]?.message else { return }
-        if message.mandatory { return finish(id, .unroutable, "nobody serves \(message.topic)") }
-        let waiting = unserved[message.topic]?.count ?? 0
-        if waiting >= message.route.backlog {
+    private func waitForMember(_ id: UInt64, _ entry: Outstanding) {
+        let topic = entry.message.topic
+        if entry.message.mandatory { return finish(id, .unroutable, "nobody serves \(topic)") }
+        var waiting = unserved.removeValue(forKey: topic) ?? []
+        if waiting.count >= entry.message.route.backlog { waiting.removeAll { outstanding[$0] == nil } }
+        defer { unserved[topic] = waiting }
+        if waiting.count >= entry.message.route.backlog {
             counters.add(.limitBacklogHit)
-            return finish(id, .released, "backlog: \(waiting) messages wait for a member of \(message.topic)")
+            return finish(id, .released, "backlog: \(waiting.count) messages wait for a member of \(topic)")
         }
-        unserved[message.topic, default: []].append(id)
+        waiting.append(id)
     }
 
     /// The directory has changed: what waited for a member may have one now.
@@ -157,52 +191,55 @@ package final class Unicast: @unchecked Sendable {
         tick()
         let waiting = unserved
         unserved = [:]
-        for id in waiting.values.joined().sorted() { route(id) }
+        for id in waiting.values.joined().sorted() {
+            if let entry = outstanding[id] { route(id, entry) }
+        }
         flushLinks()
     }
 
     /// A node is gone for good: nothing of it will come back.
     package func memberGone(_ member: NodeIdentity) {
         tick()
-        backoffs[member] = nil
-        for link in links.values where link.peer == member || link.key?.peer == member {
-            link.finish(.dead, .dead, "the directory says the node is gone")
-            if !link.isConnected { abandon(link) }
+        dials.peerGone(member, now: now)
+        // Copies for it have nowhere else to go.
+        for (id, entry) in outstanding where entry.pinned?.identity == member {
+            let wasTaken = entry.link?.mayHaveBeenTaken(id) ?? false
+            finish(id, wasTaken ? .lost : .released, "\(member) is gone")
         }
-        let pinned = outstanding.filter { $0.value.pinned?.identity == member && $0.value.link == nil }
-        for id in pinned.keys { finish(id, .released, "\(member) is gone") }
+        for link in links.values where link.peer == member || link.key?.peer == member {
+            end(link, .dead, .dead, "the directory says the node is gone")
+        }
+        startDials()
+        flushLinks()
     }
 
-    func transmit(_ id: UInt64, on link: Link) {
-        guard let entry = outstanding[id] else { return }
-        link.assigned[id] = true
+    /// What a link sends for a message; nil when it has ended.
+    func content(of id: UInt64) -> (MessageHead, ByteBuffer)? {
+        guard let entry = outstanding[id] else { return nil }
         let message = entry.message
         let left = UInt64(max(0, (message.deadline - now).nanoseconds / 1000))
-        link.send(
-            MessageHead(
-                id: id, kind: message.kind, settle: message.settle, mandatory: message.mandatory,
-                topic: message.topic, server: message.server, instance: message.instance,
-                sequence: message.sequence, sentAtMicroseconds: message.sentAtMicroseconds,
-                timeLeftMicroseconds: left, headers: message.headers,
-                total: UInt64(message.payload.readableBytes)),
-            message.payload)
+        let head = MessageHead(
+            id: id, kind: message.kind, settle: message.settle, mandatory: message.mandatory,
+            topic: message.topic, server: message.server, instance: message.instance,
+            sequence: message.sequence, sentAtMicroseconds: message.sentAtMicroseconds,
+            timeLeftMicroseconds: left, headers: message.headers,
+            total: UInt64(message.payload.readableBytes))
+        return (head, message.payload)
     }
 
     // MARK: Endings
 
     /// Ends a message: the only way out of `outstanding`.
-    func finish(
+    private func finish(
         _ id: UInt64, _ outcome: Outcome, _ why: String? = nil, headers: Headers = Headers(),
         payload: ByteBuffer = ByteBuffer()
     ) {
-        guard let entry = outstanding[id] else { return }
-        unassign(id)
-        outstanding[id] = nil
-        if let link = entry.link {
-            let wasSent = link.assigned.removeValue(forKey: id) ?? false
-            link.forgetReply(id)
-            if outcome == .expired, wasSent { link.cancel(id) }
-            link.restIfIdle(linger: jittered(entry.message.route.linger))
+        guard let entry = outstanding.removeValue(forKey: id) else { return }
+        let link = entry.link
+        unassign(entry)
+        if let link {
+            link.unassign(id, isUnwanted: outcome == .expired)
+            link.closeIfDone(linger: jittered(entry.message.route.linger))
         }
         tell(entry, outcome, why, headers: headers, payload: payload)
     }
@@ -228,38 +265,44 @@ package final class Unicast: @unchecked Sendable {
         }
     }
 
-    /// A link is gone with this message on it.
-    func linkLost(_ id: UInt64, wasSent: Bool, refused: Bool, why: String) {
+    /// A link no longer carries this message. `wasTaken`: its peer may have looked at it.
+    func linkLost(_ id: UInt64, wasTaken: Bool, why: String) {
         guard let entry = outstanding[id] else { return }
         let route = entry.message.route
-        if !wasSent || refused {
-            // It certainly was not executed: another member may have it, or the same one after its back-off.
-            if let member = entry.member?.identity { outstanding[id]?.tried.insert(member) }
-            return retryLater(id)
+        if wasTaken {
+            let mayRepeat = route.retry != .none && route.idempotent && entry.attempts < route.attempts
+            guard mayRepeat else { return finish(id, .lost, why) }
         }
-        let mayRepeat = route.retry != .none && route.idempotent && entry.attempts < route.attempts
-        guard mayRepeat else { return finish(id, .lost, why) }
-        if route.retry == .otherMember, let member = entry.member?.identity {
-            outstanding[id]?.tried.insert(member)
+        // What certainly was not executed may go to another member, or to the same one after its back-off.
+        if !wasTaken || route.retry == .otherMember, let member = entry.member?.identity {
+            entry.tried.insert(member)
         }
-        retryLater(id)
+        unassign(entry)
+        retryLater(id, entry)
     }
 
-    /// Tries again at once where somebody can be dialled, otherwise when the back-off is over.
-    private func retryLater(_ id: UInt64) {
-        guard let entry = outstanding[id] else { return }
-        unassign(id)
-        outstanding[id]?.link = nil
+    /// Tries again at once where somebody can be dialled, otherwise when the first back-off is over.
+    private func retryLater(_ id: UInt64, _ entry: Outstanding) {
         counters.add(.messagesRetried)
         let candidates = entry.pinned.map { [$0] } ?? members.members(serving: entry.message.topic)
-        let waits = candidates.map { backoffs[$0.identity]?.until ?? now }
-        guard let earliest = waits.min(), earliest > now else { return route(id) }
+        let waits = candidates.map { dials.backoffEnd($0.identity) ?? now }
+        guard let earliest = waits.min(), earliest > now else { return route(id, entry) }
         loop.scheduleTask(deadline: earliest.nioDeadline) { [weak self] in
-            guard let self else { return }
+            guard let self, let entry = outstanding[id] else { return }
             tick()
-            route(id)
+            route(id, entry)
             flushLinks()
         }
+    }
+
+    /// Ends what is left when the node stops.
+    func finishAll(_ why: String) {
+        for (id, entry) in outstanding.sorted(by: { $0.key < $1.key }) {
+            let wasTaken = entry.link?.mayHaveBeenTaken(id) ?? false
+            finish(id, wasTaken ? .lost : .released, why)
+        }
+        deadlineTimer?.task.cancel()
+        dialTimer?.task.cancel()
     }
 
     private func armDeadline() {
@@ -291,8 +334,7 @@ package final class Unicast: @unchecked Sendable {
             token: .link(link, id: head.id), pausing: link)
     }
 
-    private func deliverHere(_ id: UInt64) {
-        guard let message = outstanding[id]?.message else { return }
+    private func deliverHere(_ id: UInt64, _ message: OutboundMessage) {
         let head = MessageHead(
             id: id, kind: message.kind, settle: message.settle, topic: message.topic, server: message.server,
             sequence: message.sequence, sentAtMicroseconds: message.sentAtMicroseconds,
@@ -312,23 +354,24 @@ package final class Unicast: @unchecked Sendable {
         let delivery = Delivery(
             record, kind: head.kind, carrier: carrier, server: head.server, deadline: deadline,
             answer: AnswerSlip(token, desk: sink.answers))
-        if !sink.received(delivery, settle: head.settle), let link {
+        if !sink.received(delivery, settle: head.settle), let link, link.pauseReading() {
             counters.add(.limitSubscriptionBacklogHit)
-            link.pauseReading()
             pausedLinks.append(link)
         }
     }
 
     /// A full subscription has room again.
     package func resumeReading() {
-        for link in pausedLinks { link.resumeReading() }
+        let links = pausedLinks
         pausedLinks = []
+        for link in links { link.resumeReading() }
     }
 
     /// Carries out what handlers answered.
     package func answer(_ answers: [(ReplyToken, Answer)]) {
         tick()
         for (token, answer) in answers {
+            let answer = sendable(answer)
             switch token {
             case .local(let id):
                 finish(id, answer.outcome, answer.why, headers: answer.headers, payload: answer.payload)
@@ -342,30 +385,35 @@ package final class Unicast: @unchecked Sendable {
         flushLinks()
     }
 
+    /// A handler's answer that no link takes becomes a rejection that says why.
+    private func sendable(_ answer: Answer) -> Answer {
+        let limit = configuration.limits.message
+        if answer.payload.readableBytes > limit {
+            counters.add(.limitMessageHit)
+            let size = answer.payload.readableBytes
+            return Answer(.rejected, why: "the reply has \(size) bytes; limits.message allows \(limit)")
+        }
+        if let fault = answer.headers.fault { return Answer(.rejected, why: "the reply's headers: \(fault)") }
+        return answer
+    }
+
     func answered(_ head: ReplyHead, _ payload: ByteBuffer, on link: Link) {
-        guard link.assigned[head.id] != nil else { return counters.add(.linkRepliesLate) }
-        if head.outcome == .released, outstanding[head.id]?.message.route.retry == .otherMember,
-            let entry = outstanding[head.id], entry.pinned == nil,
+        guard let entry = outstanding[head.id] else { return counters.add(.linkRepliesLate) }
+        if head.outcome == .released, entry.message.route.retry == .otherMember, entry.pinned == nil,
             entry.attempts < entry.message.route.attempts
         {
-            link.assigned[head.id] = nil
-            return linkLost(head.id, wasSent: false, refused: true, why: head.why ?? "released")
+            link.unassign(head.id)
+            linkLost(head.id, wasTaken: false, why: head.why ?? "released")
+            return link.closeIfDone(linger: jittered(entry.message.route.linger))
         }
         finish(head.id, head.outcome, head.why, headers: head.headers, payload: payload)
     }
 
-    func unassemblable(_ head: ReplyHead, on link: Link) {
-        guard link.assigned[head.id] != nil else { return counters.add(.linkRepliesLate) }
-        counters.add(.limitMemoryHit)
-        finish(head.id, .lost, "no memory for a reply of \(head.total) bytes")
-    }
+    /// The reply to a message cannot be taken in.
+    func unanswerable(_ head: ReplyHead, _ why: String) { finish(head.id, .lost, why) }
 
     /// True when the parts of another large message fit the memory set aside for them.
-    func mayAssemble(_ total: UInt64) -> Bool {
-        total <= UInt64(configuration.limits.message) && assembling <= configuration.limits.memory / 2
-    }
-
-    func assembled(_ bytes: Int) { assembling += bytes }
+    var mayAssemble: Bool { assembledBytes <= configuration.limits.memory / 2 }
 
     // MARK: Flushing
 
@@ -373,8 +421,10 @@ package final class Unicast: @unchecked Sendable {
 
     /// Writes out what was queued since the last call: once per batch, not per message.
     package func flushLinks() {
-        let links = dirty
-        dirty.removeAll(keepingCapacity: true)
-        for link in links { link.flush() }
+        while !dirty.isEmpty {
+            let links = dirty
+            dirty.removeAll(keepingCapacity: true)
+            for link in links { link.flush() }
+        }
     }
 }

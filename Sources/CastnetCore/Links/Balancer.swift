@@ -16,26 +16,25 @@ package struct Balancer: Sendable {
         _ members: [Member], topic: Topic, balance: Route.Balance, outstanding: (NodeIdentity) -> Int
     ) -> Member? {
         guard members.count > 1 else { return members.first }
-        let turn = inTurn(members, after: last[topic])
-        var picked = turn[0]
+        let previous = last[topic]
+        var fewest = Int.max
         if balance != .roundRobin {
-            var fewest = Int.max
-            for member in turn where outstanding(member.identity) < fewest {
-                fewest = outstanding(member.identity)
-                picked = member
-            }
+            for member in members { fewest = min(fewest, outstanding(member.identity)) }
         }
-        if last.count >= topicsMax, last[topic] == nil { last.removeAll(keepingCapacity: true) }
+        // Of those that may have it: the next one after the last turn, else the first of all.
+        var next: Member?
+        var first: Member?
+        for member in members {
+            if balance != .roundRobin, outstanding(member.identity) > fewest { continue }
+            let identity = member.identity
+            if first.map({ identity.precedes($0.identity) }) ?? true { first = member }
+            guard let previous, previous.precedes(identity) else { continue }
+            if next.map({ identity.precedes($0.identity) }) ?? true { next = member }
+        }
+        guard let picked = next ?? first else { return nil }
+        if last.count >= topicsMax, previous == nil { last.removeAll(keepingCapacity: true) }
         last[topic] = picked.identity
         return picked
-    }
-
-    private func inTurn(_ members: [Member], after last: NodeIdentity?) -> [Member] {
-        let ordered = members.sorted { $0.identity.precedes($1.identity) }
-        guard let last, let start = ordered.firstIndex(where: { last.precedes($0.identity) }) else {
-            return ordered
-        }
-        return Array(ordered[start...] + ordered[..<start])
     }
 }
 

@@ -1,14 +1,11 @@
-/// The rules of one link, from its first byte to its last: hello, liveness, goodbye.
+/// The rules of one link, from the dial to its last byte: hello, liveness, goodbye.
 ///
 /// Both sides send their hello as soon as the connection stands; messages of the dialler may follow in the
-/// same segment, and the acceptor looks at them only once it has accepted the hello.
+/// same segment, and the acceptor looks at them only once it has accepted the hello. Only the dialler sends
+/// messages; answers come back on the same link.
 package struct LinkMachine: ~Copyable {
     /// Who opened the connection.
-    package enum Role: Sendable {
-        /// This side; `expecting` is the node it wants, nil when any will do.
-        case dialler(expecting: NodeIdentity?)
-        case acceptor
-    }
+    package enum Role: Sendable { case dialler, acceptor }
 
     package enum Action: Sendable {
         case none
@@ -17,8 +14,12 @@ package struct LinkMachine: ~Copyable {
         /// Give the packet to whoever handles messages.
         case deliver(Packet)
         case send(Packet)
-        /// Send the goodbye if there is one, then close; `reason` names the counter.
-        case close(CloseReason, Goodbye?)
+        /// The peer takes no more messages: of those sent on this link it took the first `taken`, the others
+        /// were never looked at. Close when nothing is owed any more.
+        case peerLeaves(taken: UInt64)
+        /// Send the goodbye if there is one, then close; the reason names the counter. Of the messages sent
+        /// on this link the peer took at most `taken`; nil: nobody knows.
+        case close(CloseReason, Goodbye?, taken: UInt64?)
     }
 
     /// Why a link ended: the REASON of `link.closed.REASON`.
@@ -32,19 +33,28 @@ package struct LinkMachine: ~Copyable {
     }
 
     private enum State {
+        /// No connection yet; becomes greeting or closed.
+        case dialling
         /// Waits for the peer's hello; becomes open or closed.
         case greeting(deadline: Instant)
-        /// Hellos exchanged; becomes closed.
+        /// Hellos exchanged, messages flow; becomes leaving, left or closed.
         case open
+        /// This side said goodbye: it takes no new message and answers those it took; becomes closed.
+        case leaving
+        /// The peer said goodbye: nothing new goes to it, its last answers come; becomes closed.
+        case left
         /// Over; nothing more happens.
         case closed
     }
 
     private let role: Role
     private let own: Hello
-    private var state: State
+    private let helloDeadline: Duration
+    private var state = State.dialling
     /// The negotiated heartbeat interval; nil: no heartbeats.
     package private(set) var heartbeatInterval: Duration?
+    /// Messages of the peer that were taken in.
+    package private(set) var taken: UInt64 = 0
     private var heardAt: Instant
     private var beatAt: Instant
     private var nonce: UInt64 = 0
@@ -52,39 +62,45 @@ package struct LinkMachine: ~Copyable {
     package init(role: Role, own: Hello, helloDeadline: Duration, now: Instant) {
         self.role = role
         self.own = own
-        state = .greeting(deadline: now + helloDeadline)
+        self.helloDeadline = helloDeadline
         heardAt = now
         beatAt = now
     }
 
-    /// True between the hellos and the end.
+    /// True between the hellos and the first goodbye.
     package var isOpen: Bool { if case .open = state { true } else { false } }
 
     /// When `timerFired` is due.
     package var nextDeadline: Instant? {
         switch state {
         case .greeting(let deadline): deadline
-        case .open: heartbeatInterval.map { min(beatAt + $0, heardAt + $0 * 3) }
-        case .closed: nil
+        case .open, .leaving, .left: heartbeatInterval.map { min(beatAt + $0, heardAt + $0 * 3) }
+        case .dialling, .closed: nil
         }
     }
 
-    /// Bytes came, whole packets or not.
+    /// The connection stands: send `own` hello and, as the dialler, what waits.
+    package mutating func connected(now: Instant) {
+        guard case .dialling = state else { return }
+        heardAt = now
+        state = .greeting(deadline: now + helloDeadline)
+    }
+
+    /// Bytes came, whole packets or not; or bytes left after the peer had taken none for a while.
     package mutating func heard(now: Instant) { heardAt = now }
 
     package mutating func received(_ packet: Packet, now: Instant) -> Action {
         heardAt = now
         switch (state, packet) {
-        case (.closed, _): return .none
-        case (_, .goodbye(let goodbye)):
-            state = .closed
-            return .close(goodbye.reason.asClosed, nil)
+        case (.closed, _), (.dialling, _): return .none
+        case (_, .goodbye(let goodbye)): return receivedGoodbye(goodbye)
         case (.greeting, .hello(let hello)): return greet(hello, now: now)
         case (.greeting, _): return end(.protocol, .protocolError, "a packet came before the hello")
-        case (.open, .hello): return end(.protocol, .protocolError, "a second hello")
-        case (.open, .heartbeat(let nonce)): return .send(.heartbeatAnswer(nonce))
-        case (.open, .heartbeatAnswer), (.open, .credit): return .none
-        case (.open, .message), (.open, .reply), (.open, .chunk), (.open, .cancel): return .deliver(packet)
+        case (_, .hello): return end(.protocol, .protocolError, "a second hello")
+        case (_, .heartbeat(let nonce)): return .send(.heartbeatAnswer(nonce))
+        case (_, .heartbeatAnswer), (_, .credit): return .none
+        case (_, .message): return receivedMessage(packet)
+        case (_, .reply), (_, .chunk), (_, .cancel): return .deliver(packet)
         }
     }
 
@@ -97,29 +113,47 @@ package struct LinkMachine: ~Copyable {
 
     package mutating func timerFired(now: Instant) -> Action {
         switch state {
-        case .closed: return .none
+        case .dialling, .closed: return .none
         case .greeting(let deadline):
             return now >= deadline ? end(.helloDeadline, .helloDeadline, "no hello in time") : .none
-        case .open:
+        case .open, .leaving, .left:
             guard let heartbeatInterval else { return .none }
             if now >= heardAt + heartbeatInterval * 3 {
                 return end(.dead, .dead, "nothing heard for 3 heartbeat intervals")
             }
             guard now >= beatAt + heartbeatInterval else { return .none }
             beatAt = now
-            nonce += 1
+            nonce &+= 1
             return .send(.heartbeat(nonce))
         }
     }
 
-    /// This side wants the link to end.
+    /// This side takes no more messages and closes once it has answered what it took.
+    package mutating func leave(_ text: String = "") -> Action {
+        switch state {
+        case .open:
+            state = .leaving
+            return .send(.goodbye(Goodbye(.stopping, text, taken: taken)))
+        case .left, .leaving, .closed: return .none
+        case .dialling, .greeting: return end(.stopping, .stopping, text)
+        }
+    }
+
+    /// This side wants the link to end now.
     package mutating func finish(_ reason: CloseReason, _ goodbye: Goodbye.Reason, _ text: String = "")
         -> Action
     {
-        notClosed ? end(reason, goodbye, text) : .none
+        switch state {
+        case .closed: return .none
+        case .leaving:
+            // The goodbye has been said.
+            state = .closed
+            return .close(reason, nil, taken: nil)
+        default: return end(reason, goodbye, text)
+        }
     }
 
-    /// The connection is gone; false when the end was known already.
+    /// The connection is gone, or was never there; false when the end was known already.
     package mutating func disconnected() -> Bool {
         defer { state = .closed }
         return notClosed
@@ -127,19 +161,45 @@ package struct LinkMachine: ~Copyable {
 
     private var notClosed: Bool { if case .closed = state { false } else { true } }
 
+    private mutating func receivedMessage(_ packet: Packet) -> Action {
+        guard role == .acceptor else {
+            return end(.protocol, .protocolError, "a message against the link's direction")
+        }
+        // It crossed this side's goodbye, which tells the peer that it was not looked at.
+        if case .leaving = state { return .none }
+        taken += 1
+        return .deliver(packet)
+    }
+
+    private mutating func receivedGoodbye(_ goodbye: Goodbye) -> Action {
+        let isOrderly =
+            switch state {
+            case .open, .leaving: goodbye.reason == .stopping
+            case .dialling, .greeting, .left, .closed: false
+            }
+        if isOrderly {
+            if case .open = state { state = .left }
+            return .peerLeaves(taken: goodbye.taken)
+        }
+        state = .closed
+        return .close(goodbye.reason.asClosed, nil, taken: goodbye.taken)
+    }
+
     private mutating func greet(_ hello: Hello, now: Instant) -> Action {
         guard hello.versionMin <= own.versionMax, hello.versionMax >= own.versionMin else {
+            let versions = "versions \(hello.versionMin)-\(hello.versionMax)"
             return end(
-                .version, .version,
-                "versions \(hello.versionMin)-\(hello.versionMax); "
-                    + "this node speaks \(own.versionMin)-\(own.versionMax)"
-            )
+                .version, .version, "\(versions); this node speaks \(own.versionMin)-\(own.versionMax)")
         }
         guard hello.cluster == own.cluster else {
             return end(.cluster, .cluster, "this node is of cluster \(quoted(own.cluster))")
         }
         guard hello.node != own.node else { return end(.ownNode, .ownNode, "this node dialled itself") }
-        if case .dialler(let expected?) = role, !expected.accepts(hello.node) {
+        // Both sides check, so that an acceptor that is not meant executes nothing.
+        if role == .acceptor, let expected = hello.expected, !expected.accepts(own.node) {
+            return end(.wrongNode, .wrongNode, "expected \(expected), found \(own.node)")
+        }
+        if role == .dialler, let expected = own.expected, !expected.accepts(hello.node) {
             return end(.wrongNode, .wrongNode, "expected \(expected), found \(hello.node)")
         }
         state = .open
@@ -151,9 +211,18 @@ package struct LinkMachine: ~Copyable {
         return .opened(hello)
     }
 
+    /// A hello that one side refuses the other refuses by the same rules: no message was taken.
     private mutating func end(_ reason: CloseReason, _ goodbye: Goodbye.Reason, _ text: String) -> Action {
-        state = .closed
-        return .close(reason, Goodbye(goodbye, text))
+        defer { state = .closed }
+        let isRefusal =
+            switch reason {
+            case .version, .cluster, .wrongNode, .ownNode: true
+            default: false
+            }
+        var unseen: UInt64?
+        if case .greeting = state, isRefusal { unseen = 0 }
+        if case .dialling = state { unseen = 0 }
+        return .close(reason, Goodbye(goodbye, text, taken: taken), taken: unseen)
     }
 }
 

@@ -31,16 +31,27 @@ extension ByteBuffer {
         return text
     }
 
+    /// Cuts a text that is too long, between two characters, so that it stays text.
     package mutating func writeShortText(_ text: String) {
-        let bytes = text.utf8.prefix(255)
-        writeInteger(UInt8(bytes.count))
-        writeBytes(bytes)
+        let bytes = Self.cut(text, max: 255)
+        writeInteger(UInt8(bytes.utf8.count))
+        writeSubstring(bytes)
     }
 
-    package mutating func writeLongText(_ text: String) {
-        let bytes = text.utf8.prefix(Int(UInt16.max))
-        writeInteger(UInt16(bytes.count))
-        writeBytes(bytes)
+    /// Cuts a text that is too long, between two characters, so that it stays text.
+    package mutating func writeLongText(_ text: String, max: Int = Int(UInt16.max)) {
+        let bytes = Self.cut(text, max: Swift.min(max, Int(UInt16.max)))
+        writeInteger(UInt16(bytes.utf8.count))
+        writeSubstring(bytes)
+    }
+
+    private static func cut(_ text: String, max: Int) -> Substring {
+        let bytes = text.utf8
+        guard bytes.count > max else { return text[...] }
+        var end = bytes.index(bytes.startIndex, offsetBy: max)
+        // A byte of the form 10xxxxxx continues a character.
+        while end > bytes.startIndex, bytes[end] & 0xC0 == 0x80 { end = bytes.index(before: end) }
+        return text[..<end]
     }
 
     package mutating func readTopic() throws(WireError) -> Topic {
@@ -59,6 +70,15 @@ extension ByteBuffer {
         let name = try readShortText(max: 64)
         guard NodeIdentity.isValid(name: name) else { throw .name }
         return NodeIdentity(name: name, incarnation: Incarnation(try read()))
+    }
+
+    /// An empty name stands for none.
+    package mutating func readOptionalNode() throws(WireError) -> NodeIdentity? {
+        let name = try readShortText(max: 64)
+        let incarnation = Incarnation(try read())
+        if name.isEmpty { return nil }
+        guard NodeIdentity.isValid(name: name) else { throw .name }
+        return NodeIdentity(name: name, incarnation: incarnation)
     }
 
     package mutating func writeNode(_ node: NodeIdentity) {

@@ -1,6 +1,6 @@
 package import NIOCore
 
-/// One length-prefixed unit on a link. The bytes are specified in docs/wire.md, chapter Links.
+/// One length-prefixed unit on a link. The bytes are specified in docs/wire-links.md.
 package enum Packet: Hashable, Sendable {
     case hello(Hello)
     case goodbye(Goodbye)
@@ -46,6 +46,9 @@ package struct Hello: Hashable, Sendable {
     package var features: UInt32 = 0
     package var cluster: String
     package var node: NodeIdentity
+    /// The node the dialler wants to reach (incarnation 0: any start of that name); nil: whoever answers.
+    /// Another node refuses the hello, and with it every message behind it.
+    package var expected: NodeIdentity?
     /// Milliseconds between heartbeats this side wants; 0: none.
     package var heartbeatMilliseconds: UInt32 = 0
     package var packetMax = UInt32(Packet.bytesMax)
@@ -76,7 +79,7 @@ package struct AuthenticationTag: Hashable, Sendable {
     package init() {}
 }
 
-/// Why a side ends the link.
+/// Why a side ends the link: it takes no message from now on.
 package struct Goodbye: Hashable, Sendable {
     package enum Reason: UInt8, Sendable, CaseIterable {
         case stopping = 0
@@ -90,11 +93,17 @@ package struct Goodbye: Hashable, Sendable {
         case helloDeadline = 8
         case dead = 9
     }
+    /// Longer texts are cut.
+    package static let textBytesMax = 2048
+
     package var reason: Reason
+    /// How many messages this side has taken in on the link. The peer's later ones were never looked at.
+    package var taken: UInt64
     package var text: String
 
-    package init(_ reason: Reason, _ text: String = "") {
+    package init(_ reason: Reason, _ text: String = "", taken: UInt64 = 0) {
         self.reason = reason
+        self.taken = taken
         self.text = text
     }
 }
@@ -152,6 +161,9 @@ package struct CarrierChange: Hashable, Sendable {
 
 /// What stands before a reply's first bytes; an acknowledgement is a reply without bytes.
 package struct ReplyHead: Hashable, Sendable {
+    /// Longer reasons are cut.
+    package static let whyBytesMax = 4096
+
     package var id: UInt64
     package var outcome: Outcome
     package var why: String?

@@ -54,7 +54,9 @@ extension Packet {
         case .hello: self = .hello(try Hello(&body))
         case .goodbye:
             let reason = Goodbye.Reason(rawValue: try body.read()) ?? .protocolError
-            self = .goodbye(Goodbye(reason, try body.readLongText(max: 2048)))
+            let taken: UInt64 = try body.read()
+            let text = try body.readLongText(max: Goodbye.textBytesMax)
+            self = .goodbye(Goodbye(reason, text, taken: taken))
         case .message:
             let head = try MessageHead(&body, flags: flags)
             if UInt64(body.readableBytes) > head.total { throw .inconsistent }
@@ -76,7 +78,8 @@ extension Packet {
             self = .credit(
                 Credit(topic: try body.readShortText(), messages: try body.read(), bytes: try body.read()))
         }
-        if body.readableBytes > 0, kind != .hello { throw .trailing }
+        // A later version may say more behind what is known here.
+        if body.readableBytes > 0, kind != .hello, kind != .goodbye { throw .trailing }
     }
 }
 
@@ -91,9 +94,11 @@ extension Hello {
         let cluster = try body.readShortText(max: 64)
         self.init(purpose: purpose, cluster: cluster, node: try body.readNode(), messageMax: 0)
         (versionMin, versionMax) = versions
+        expected = try body.readOptionalNode()
         self.features = features
         heartbeatMilliseconds = try body.read()
         packetMax = try body.read()
+        if packetMax < UInt32(Packet.bytesMax) { throw .range }
         messageMax = try body.read()
         keyID = try body.read()
         tag.high = try body.read()
@@ -104,6 +109,7 @@ extension Hello {
 extension MessageHead {
     init(_ body: inout ByteBuffer, flags: UInt8) throws(WireError) {
         guard let kind = MessageKind(code: try body.read()) else { throw .range }
+        _ = try body.read(UInt8.self)
         let id: UInt64 = try body.read()
         let topic = try body.readTopic()
         let (server, instance) = (try body.readOptionalText(), try body.readOptionalText())
@@ -123,7 +129,7 @@ extension ReplyHead {
     init(_ body: inout ByteBuffer) throws(WireError) {
         let id: UInt64 = try body.read()
         guard let outcome = Outcome(code: try body.read()) else { throw .range }
-        let why = try body.readLongText(max: 4096)
+        let why = try body.readLongText(max: ReplyHead.whyBytesMax)
         self.init(
             id: id, outcome: outcome, why: why.isEmpty ? nil : why, headers: try body.readHeaders(),
             total: try body.read())

@@ -10,7 +10,8 @@ extension ByteBuffer {
         case .goodbye(let goodbye):
             writeKind(.goodbye)
             writeInteger(goodbye.reason.rawValue)
-            writeLongText(String(goodbye.text.prefix(512)))
+            writeInteger(goodbye.taken)
+            writeLongText(goodbye.text, max: Goodbye.textBytesMax)
         case .message(let head, var bytes):
             write(head)
             writeBuffer(&bytes)
@@ -33,6 +34,13 @@ extension ByteBuffer {
         setInteger(UInt32(writerIndex - start - 4), at: start)
     }
 
+    /// Appends a chunk's packet without its bytes, which follow by themselves.
+    package mutating func writeChunkHead(_ id: UInt64, isReply: Bool, count: Int) {
+        writeInteger(UInt32(10 + count))
+        writeKind(.chunk, flags: isReply ? 1 : 0)
+        writeInteger(id)
+    }
+
     private mutating func writeKind(_ kind: Packet.Kind, flags: UInt8 = 0) {
         writeInteger(kind.rawValue)
         writeInteger(flags)
@@ -52,6 +60,8 @@ extension ByteBuffer {
         writeInteger(hello.features)
         writeShortText(hello.cluster)
         writeNode(hello.node)
+        writeShortText(hello.expected?.name ?? "")
+        writeInteger(hello.expected?.incarnation.value ?? 0)
         writeInteger(hello.heartbeatMilliseconds)
         writeInteger(hello.packetMax)
         writeInteger(hello.messageMax)
@@ -66,6 +76,7 @@ extension ByteBuffer {
         if head.carrierChange != nil { flags |= 4 }
         writeKind(.message, flags: flags)
         writeInteger(head.kind.code)
+        writeInteger(UInt8(0))
         writeInteger(head.id)
         writeShortText(head.topic.name)
         writeShortText(head.server ?? "")
@@ -85,7 +96,7 @@ extension ByteBuffer {
         writeKind(.reply)
         writeInteger(head.id)
         writeInteger(head.outcome.code)
-        writeLongText(head.why ?? "")
+        writeLongText(head.why ?? "", max: ReplyHead.whyBytesMax)
         writeHeaders(head.headers)
         writeInteger(head.total)
     }

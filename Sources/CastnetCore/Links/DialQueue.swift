@@ -1,0 +1,150 @@
+import DequeModule
+
+/// Which links may be dialled now: bounds on dials in flight, on links in all and per peer, and back-off.
+///
+/// Links are named by numbers of the caller. Each number that `enqueue` took comes out of `next` once, unless
+/// `forget` took it back.
+package struct DialQueue: Sendable {
+    package enum Action: Sendable, Hashable {
+        /// Dial this link now; then report `dialled` or `failed`, and `closed` at its end.
+        case dial(UInt64)
+        /// Nothing may be dialled now.
+        case none
+        /// A dial waits for room among `limits.dials`.
+        case dialsFull
+        /// A dial waits because every link allowed is open: closing an idle one makes room.
+        case linksFull
+    }
+
+    private struct Peer {
+        var waiting = Deque<UInt64>()
+        /// Links of this node to the peer that are being dialled or open.
+        var links = 0
+        var backoff = Backoff()
+        /// True while the peer's name stands in `ready`.
+        var isReady = false
+    }
+
+    private let dialsMax: Int
+    private let linksMax: Int
+    private let perPeerMax: Int
+    private var peers: [NodeIdentity: Peer] = [:]
+    /// Peers with a link waiting that back-off and the limit per peer allow, in turns.
+    private var ready = Deque<NodeIdentity>()
+    /// Peers with a link waiting for the end of a back-off.
+    private var backingOff = Set<NodeIdentity>()
+    private var generator: SeededGenerator
+    package private(set) var dialsInFlight = 0
+    /// Dials held back at the limit per peer.
+    package private(set) var perPeerHits = 0
+
+    package init(dialsMax: Int, linksMax: Int, perPeerMax: Int, seed: UInt64) {
+        self.dialsMax = max(1, dialsMax)
+        self.linksMax = max(1, linksMax)
+        self.perPeerMax = max(1, perPeerMax)
+        generator = SeededGenerator(seed: seed)
+    }
+
+    /// True where a dial to the peer would have to wait for its back-off.
+    package func isBackingOff(_ peer: NodeIdentity, now: Instant) -> Bool {
+        (peers[peer]?.backoff.until).map { $0 > now } ?? false
+    }
+
+    /// When the peer's back-off ends; nil: it has none.
+    package func backoffEnd(_ peer: NodeIdentity) -> Instant? { peers[peer]?.backoff.until }
+
+    /// When `timerFired` is due.
+    package var nextDeadline: Instant? {
+        backingOff.reduce(nil) { earliest($0, peers[$1]?.backoff.until) }
+    }
+
+    /// Back-offs may have ended: ask `next`.
+    package mutating func timerFired(now: Instant) {
+        for peer in backingOff { makeReady(peer, now: now) }
+    }
+
+    package mutating func enqueue(_ link: UInt64, to peer: NodeIdentity, now: Instant) {
+        peers[peer, default: Peer()].waiting.append(link)
+        if let count = peers[peer]?.links, count >= perPeerMax { perPeerHits += 1 }
+        makeReady(peer, now: now)
+    }
+
+    /// What may be dialled; `openLinks` counts all links of the node, accepted ones too, that are open.
+    package mutating func next(openLinks: Int, now: Instant) -> Action {
+        while let peer = ready.first {
+            guard peers[peer]?.waiting.isEmpty == false else {
+                ready.removeFirst()
+                peers[peer]?.isReady = false
+                forgetIfIdle(peer)
+                continue
+            }
+            if dialsInFlight >= dialsMax { return .dialsFull }
+            if openLinks + dialsInFlight >= linksMax { return .linksFull }
+            ready.removeFirst()
+            peers[peer]?.isReady = false
+            peers[peer]?.links += 1
+            dialsInFlight += 1
+            guard let link = peers[peer]?.waiting.popFirst() else { continue }
+            makeReady(peer, now: now)
+            return .dial(link)
+        }
+        return .none
+    }
+
+    /// A dial made a connection.
+    package mutating func dialled() { dialsInFlight = max(0, dialsInFlight - 1) }
+
+    /// A dial failed; `closed` must not follow.
+    package mutating func failed(_ peer: NodeIdentity, now: Instant) {
+        dialled()
+        closed(peer, inOrder: false, now: now)
+    }
+
+    /// The peer's hello was accepted.
+    package mutating func opened(_ peer: NodeIdentity, now: Instant) {
+        peers[peer]?.backoff.succeeded()
+        makeReady(peer, now: now)
+    }
+
+    /// A link that was dialled is gone.
+    package mutating func closed(_ peer: NodeIdentity, inOrder: Bool, now: Instant) {
+        let count = peers[peer]?.links ?? 0
+        peers[peer]?.links = max(0, count - 1)
+        if !inOrder { peers[peer, default: Peer()].backoff.failed(now: now, using: &generator) }
+        makeReady(peer, now: now)
+        forgetIfIdle(peer)
+    }
+
+    /// A link that waits here is not wanted any more.
+    package mutating func forget(_ link: UInt64, to peer: NodeIdentity) {
+        peers[peer]?.waiting.removeAll { $0 == link }
+        forgetIfIdle(peer)
+    }
+
+    /// The peer is gone for good: nothing is remembered against it.
+    package mutating func peerGone(_ peer: NodeIdentity, now: Instant) {
+        peers[peer]?.backoff.succeeded()
+        makeReady(peer, now: now)
+        forgetIfIdle(peer)
+    }
+
+    private mutating func makeReady(_ peer: NodeIdentity, now: Instant) {
+        backingOff.remove(peer)
+        guard let entry = peers[peer], !entry.isReady, !entry.waiting.isEmpty, entry.links < perPeerMax else {
+            return
+        }
+        if let until = entry.backoff.until, until > now {
+            backingOff.insert(peer)
+            return
+        }
+        peers[peer]?.isReady = true
+        ready.append(peer)
+    }
+
+    private mutating func forgetIfIdle(_ peer: NodeIdentity) {
+        guard let entry = peers[peer], entry.links == 0, entry.waiting.isEmpty, !entry.isReady,
+            entry.backoff.until == nil
+        else { return }
+        peers[peer] = nil
+    }
+}
