@@ -210,6 +210,7 @@ extension Unicast {
     // MARK: What links report
 
     func opened(_ link: Link, _ hello: Hello) {
+        sink.met(hello.node)
         if let key = link.key {
             dials.opened(key.peer, now: now)
         } else {
@@ -217,10 +218,9 @@ extension Unicast {
             acceptedPerPeer[hello.node.name] = count + 1
             if count >= configuration.limits.perPeer {
                 counters.add(.limitPerPeerHit)
-                return link.finish(.limit, .limit, "limits.per-peer: \(count) links")
+                link.finish(.limit, .limit, "limits.per-peer: \(count) links")
             }
         }
-        sink.met(hello.node)
     }
 
     /// A link takes no new messages: the next one to its peer opens another.

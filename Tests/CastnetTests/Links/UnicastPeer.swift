@@ -178,4 +178,6 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
     }
 
     func met(_ peer: NodeIdentity) {}
+    func parted(from peer: NodeIdentity, isLost: Bool) {}
+    func missed(_ peer: NodeIdentity) {}
 }

@@ -74,8 +74,9 @@ struct UnicastTests {
                 #expect(result.carrier == .ephemeral)
             }
             #expect(server.count(.linkAccepted) == round)
-            try await eventually("the link closes") { server.count(.linkClosedIdle) == round }
-            #expect(client.count(.linkClosedFinished) == round)
+            try await eventually("the link closes") {
+                server.count(.linkClosedIdle) == round && client.count(.linkClosedFinished) == round
+            }
             #expect(try await client.snapshot().isEmpty)
         }
         try await client.close()
