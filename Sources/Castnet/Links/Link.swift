@@ -451,7 +451,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         }
     }
 
-    /// A full subscription holds this link back until ``resumeReading()``; false when it was held back before.
+    /// A full subscription holds this link back until `resumeReading()`; false when it was before.
     func pauseReading() -> Bool {
         guard !isHeldBack else { return false }
         isHeldBack = true

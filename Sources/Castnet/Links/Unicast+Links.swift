@@ -5,7 +5,6 @@ import NIOPosix
 
 /// Opening, accepting and closing links.
 extension Unicast {
-    private static let helloDeadline = Duration.seconds(5)
     private static let dialDeadline = TimeAmount.seconds(5)
 
     // MARK: The listener
@@ -73,7 +72,7 @@ extension Unicast {
     }
 
     private func makeLink(key: Link.Key?, role: LinkMachine.Role, own: Hello) -> Link {
-        let machine = LinkMachine(role: role, own: own, helloDeadline: Self.helloDeadline, now: now)
+        let machine = LinkMachine(role: role, own: own, helloDeadline: helloDeadline, now: now)
         let link = Link(owner: self, number: nextLink, key: key, machine: machine, own: own, now: now)
         links[nextLink] = link
         nextLink += 1

@@ -37,6 +37,7 @@ package final class Unicast: @unchecked Sendable {
     unowned let sink: any UnicastSink
     private(set) var now: Instant
     var generator: SeededGenerator
+    let helloDeadline: Duration
     private(set) var outstanding: [UInt64: Outstanding] = [:]
     private var nextID: UInt64 = 1
     private var deadlines = DeadlineQueue()
@@ -66,7 +67,8 @@ package final class Unicast: @unchecked Sendable {
 
     package init(
         loop: any EventLoop, identity: NodeIdentity, configuration: Configuration, counters: NodeCounters,
-        members: any MemberSource, sink: any UnicastSink, seed: UInt64, log: Logger
+        members: any MemberSource, sink: any UnicastSink, seed: UInt64, log: Logger,
+        helloDeadline: Duration = .seconds(5)
     ) {
         self.loop = loop
         self.identity = identity
@@ -75,6 +77,7 @@ package final class Unicast: @unchecked Sendable {
         self.members = members
         self.sink = sink
         self.log = log
+        self.helloDeadline = helloDeadline
         now = MonotonicClock.now
         generator = SeededGenerator(seed: seed)
         balancer = Balancer(topicsMax: configuration.limits.topics)

@@ -36,6 +36,7 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
 
     init(
         _ name: String, incarnation: UInt64 = 1, handling: Handling = .echo,
+        helloDeadline: Duration = .seconds(5),
         _ adjust: (inout Configuration) -> Void = { _ in }
     ) {
         loop = Self.group.next()
@@ -46,7 +47,8 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
         adjust(&configuration)
         unicast = Unicast(
             loop: loop, identity: identity, configuration: configuration, counters: counters, members: self,
-            sink: self, seed: 7, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            sink: self, seed: 7, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+            helloDeadline: helloDeadline)
     }
 
     // MARK: What tests call, from any thread
