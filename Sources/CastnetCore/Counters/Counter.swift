@@ -1,10 +1,13 @@
 /// Everything a node counts: one fixed list that status, CLI and metrics all read.
 public enum Counter: Int, CaseIterable, Sendable {
     case pgmInData, pgmOutData, pgmInReset, pgmRejectedMalformed, pgmRejectedStreamLimit, kernelDropped
+    case pgmRejectedMagic, pgmRejectedVersion, pgmRejectedKey, pgmRejectedTruncated, pgmRejectedTrailing
+    case pgmRejectedRange, pgmRejectedName, pgmRejectedHeaders, pgmRejectedInconsistent
     case streamGaps, streamRepairedPGM, streamRepairedTCP, streamLost, streamDuplicates
     case streamMessagesSent, streamMessagesReceived, streamMessagesCut, streamReportsSent,
         streamReportsReceived
     case streamReportsMalformed, streamMembersStalled
+    case streamHeadsSent, streamHeadsReceived, streamChunksOrphaned, streamWindowWaits
     case linkOpened, linkAccepted
     case linkClosedFinished, linkClosedIdle, linkClosedStopping, linkClosedRefused, linkClosedProtocol
     case linkClosedVersion, linkClosedCluster, linkClosedWrongNode, linkClosedOwnNode, linkClosedLimit
@@ -31,6 +34,15 @@ public enum Counter: Int, CaseIterable, Sendable {
         ("pgm.rejected.malformed", "frames", "Frames refused because they do not decode."),
         ("pgm.rejected.stream-limit", "frames", "Frames of streams past the limit of streams."),
         ("kernel.dropped", "packets", "Datagrams the kernel dropped at a full receive buffer."),
+        ("pgm.rejected.magic", "frames", "Datagrams refused because they are no frames."),
+        ("pgm.rejected.version", "frames", "Frames refused because of their version."),
+        ("pgm.rejected.key", "frames", "Frames refused because of their authentication key."),
+        ("pgm.rejected.truncated", "frames", "Frames refused because they end too early."),
+        ("pgm.rejected.trailing", "frames", "Frames refused because they go on after their content."),
+        ("pgm.rejected.range", "frames", "Frames refused because a number is out of its range."),
+        ("pgm.rejected.name", "frames", "Frames refused because a topic or node name breaks the rules."),
+        ("pgm.rejected.headers", "messages", "Messages lost because their headers do not decode."),
+        ("pgm.rejected.inconsistent", "frames", "Frames refused because two of their fields disagree."),
         ("stream.gaps", "gaps", "Holes noticed in streams."),
         ("stream.repaired.pgm", "frames", "Frames that came as PGM repairs."),
         ("stream.repaired.tcp", "frames", "Frames repaired over TCP."),
@@ -46,6 +58,10 @@ public enum Counter: Int, CaseIterable, Sendable {
             "stream.members.stalled", "events",
             "Times a member stopped reporting and was no longer waited for."
         ),
+        ("stream.heads.sent", "frames", "Heads sent after the last numbered frame."),
+        ("stream.heads.received", "frames", "Heads heard."),
+        ("stream.chunks.orphaned", "chunks", "Chunks skipped because their message's start is not here."),
+        ("stream.window.waits", "events", "Times the smallest budget of the members stopped a sender."),
         ("link.opened", "links", "Links dialled."),
         ("link.accepted", "links", "Links accepted."),
         ("link.closed.finished", "links", "Links closed after their last message."),
@@ -104,5 +120,23 @@ package struct CounterSet: Sendable {
     /// Adds another set's values to this one's.
     package mutating func merge(_ other: CounterSet) {
         for index in values.indices { values[index] &+= other.values[index] }
+    }
+}
+
+extension WireError {
+    /// The counter of a frame refused for this reason.
+    package var frameCounter: Counter {
+        switch self {
+        case .magic: .pgmRejectedMagic
+        case .version: .pgmRejectedVersion
+        case .key: .pgmRejectedKey
+        case .truncated: .pgmRejectedTruncated
+        case .trailing: .pgmRejectedTrailing
+        case .range: .pgmRejectedRange
+        case .name: .pgmRejectedName
+        case .headers: .pgmRejectedHeaders
+        case .inconsistent: .pgmRejectedInconsistent
+        case .tooLong, .unknownKind, .text: .pgmRejectedMalformed
+        }
     }
 }

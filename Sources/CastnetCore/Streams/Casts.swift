@@ -11,8 +11,6 @@ package struct OutboundCast: Sendable {
     package var payload: ByteBuffer
     /// Names the message in the events about it; nil: nobody asked to be told.
     package var token: UInt64?
-    /// The payload begins with the headers, which are too many for one frame; `headers` is empty then.
-    package private(set) var headersInBody = false
 
     package init(
         topic: Topic, sequence: UInt64, sentAtMicroseconds: UInt64, headers: Headers = Headers(),
@@ -24,17 +22,6 @@ package struct OutboundCast: Sendable {
         self.headers = headers
         self.payload = payload
         self.token = token
-    }
-
-    /// Moves headers of more than `bytesMax` bytes in front of the payload.
-    package mutating func moveHeaders(above bytesMax: Int) {
-        guard !headers.isEmpty, FrameWriter.bytes(of: headers) > bytesMax else { return }
-        var body = ByteBuffer()
-        body.writeHeaders(headers)
-        body.writeImmutableBuffer(payload)
-        payload = body
-        headers = Headers()
-        headersInBody = true
     }
 }
 

@@ -1,52 +1,62 @@
-/// When a member reports about one stream, and what it grants.
-package struct Feedback: Sendable {
-    /// Where the stream's sender takes reports.
-    package private(set) var reportTo: DatagramAddress
-    private var interval: Duration
-    /// When the next report is due; nil: nothing to report.
-    package private(set) var dueAt: Instant?
-    /// The limit last told; 0: none yet.
-    private var toldLimit: UInt64 = 0
-    /// The share last told was less than half of what the member takes at best.
-    package private(set) var isPinched = false
-    /// When the stream was heard last.
-    package private(set) var heardAt: Instant
+/// When a member reports about one stream, and what it told last.
+struct Feedback: Sendable {
+    /// Where the stream's sender takes reports; nil: it named no usable address.
+    private(set) var reportTo: DatagramAddress?
+    /// The feedback interval T that the sender announced.
+    private(set) var interval: Duration = .milliseconds(1)
+    /// When the next report is due; nil: nothing to say.
+    var dueAt: Instant?
+    /// The limit last told.
+    private(set) var toldLimit: UInt64 = 0
+    /// The window last told.
+    private(set) var toldWindow: UInt64 = 0
+    private(set) var reportedAt: Instant?
+    /// True: the sender was told less than half of what the member takes at best.
+    private(set) var isPinched = false
 
-    package init(_ header: FrameHeader, now: Instant) {
-        reportTo = header.reportTo
-        interval = Self.interval(header)
-        heardAt = now
+    /// A sender that was told little hears at least this often that it is not forgotten.
+    static let reminder = Duration.milliseconds(100)
+    private static let briefInterval = Duration.milliseconds(1)
+
+    /// What a frame's header says about reports.
+    mutating func heard(_ header: FrameHeader) {
+        let address = header.reportAddress
+        let isUnicast = address.port != 0 && address.address >> 24 != 0 && address.address >> 28 < 14
+        reportTo = isUnicast ? address : nil
+        interval = .microseconds(100 * Int64(max(10, header.feedbackInterval)))
     }
 
-    private static func interval(_ header: FrameHeader) -> Duration {
-        .microseconds(Int64(max(10, header.intervalUnits)) * 100)
+    /// Data came: a report follows at T × 0.5…1.5; the first of a stream sooner.
+    mutating func dataArrived(now: Instant, using generator: inout SeededGenerator) {
+        guard dueAt == nil else { return }
+        if reportedAt == nil {
+            dueAt = interval > Self.briefInterval ? now + generator.jitter(interval, in: 0...1) : now
+        } else {
+            dueAt = now + generator.jitter(interval, in: 0.5...1.5)
+        }
     }
 
-    /// A frame came. Reports follow the data at T × 0.5…1.5, at once when less than half of what was granted
-    /// is left.
-    package mutating func heard(
-        _ header: FrameHeader, next: UInt64, share: UInt64, now: Instant,
-        using generator: inout SeededGenerator
-    ) {
-        heardAt = now
-        reportTo = header.reportTo
-        interval = Self.interval(header)
-        if dueAt == nil { dueAt = now + generator.jitter(interval, in: 0.5...1.5) }
-        if toldLimit < next + share / 2 { dueAt = now }
+    /// The sender asks, or has less than half of what it was told left: in small groups a report is due now,
+    /// in large ones not sooner than one interval after the last.
+    mutating func hurry(now: Instant, using generator: inout SeededGenerator) {
+        var at = now
+        if interval > Self.briefInterval {
+            at = max(now, (reportedAt ?? now) + generator.jitter(interval, in: 0.5...1))
+        }
+        dueAt = min(dueAt ?? at, at)
     }
 
-    /// The room has changed: a sender that was told too little hears at once that there is more.
-    package mutating func roomChanged(share: UInt64, best: UInt64, now: Instant) {
-        if isPinched, share >= best / 2 { dueAt = now }
-    }
+    /// How many frames beyond `next` the sender was told it may send.
+    func outstanding(next: UInt64) -> UInt64 { toldLimit > next ? toldLimit - next : 0 }
 
-    /// A report about the stream is being written now.
-    package mutating func reported(limit: UInt64, share: UInt64, best: UInt64) {
+    /// The limit to tell: what was told is never taken back, frames may be under way.
+    func limit(next: UInt64, window: UInt64) -> UInt64 { max(toldLimit, next + window) }
+
+    mutating func reported(next: UInt64, limit: UInt64, best: UInt64, now: Instant) {
         toldLimit = limit
-        isPinched = share < best / 2
+        toldWindow = limit - next
+        isPinched = toldWindow < best / 2
+        reportedAt = now
         dueAt = nil
     }
-
-    /// When the room must be looked at again although nothing arrives.
-    package func lookAgainAt(now: Instant) -> Instant? { isPinched ? now + interval : nil }
 }

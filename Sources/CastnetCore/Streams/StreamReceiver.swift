@@ -1,167 +1,258 @@
-package import NIOCore
+internal import NIOCore
 
 /// One sender's stream as a member follows it: order, holes, duplicates and the parts of large messages.
 ///
-/// PGM hands frames over in order and skips those it gave up on; so a hole in the numbers is a loss.
-/// Memory: the parts of messages under way, and the frames of a stream that has not said whose it is.
-package struct StreamReceiver: Sendable {
-    /// What frames lead to, collected over a batch.
-    package struct Output: Sendable {
-        package var records: [InboundRecord] = []
-        package var losses: [Loss] = []
-        package var counts = CounterSet()
-        package var announcement: Announcement?
-        package init() {}
+/// PGM hands frames over in order and leaves out those it gave up on, so a hole in the numbers is a loss.
+/// Memory: the parts of messages under way and the frames of a stream that has not said whose it is, both
+/// counted in `Inbox.heldBytes`.
+struct StreamReceiver: Sendable {
+    /// What all streams of a channel share: where results go and what may be held.
+    struct Inbox: Sendable {
+        let channel: String
+        let messageMax: Int
+        let heldMax: Int
+        var records: [InboundRecord] = []
+        var events: [StreamEvent] = []
+        var counters = CounterSet()
+        /// Bytes of incomplete messages and unidentified frames of all streams.
+        var heldBytes = 0
     }
 
-    private struct Assembly: Sendable {
-        var head: Chunk.Head
-        var bytes: ByteBuffer
+    /// A message of which chunks are missing.
+    private struct Partial: Sendable {
+        var number: UInt64
+        var start: ChunkStart
+        var firstFrame: UInt64
+        var bytes = ByteBuffer()
+        /// What is accounted for it.
+        var reserved = 0
     }
 
-    package let stream: UInt64
-    private let channel: String
-    private let messageMax: Int
-    private let assemblyMax: Int
-    private let unidentifiedMax: Int
+    let id: UInt64
     /// Whose stream it is; nil until the sender said so.
-    package private(set) var identity: NodeIdentity?
+    private(set) var identity: NodeIdentity?
     /// The next expected frame.
-    package private(set) var next: UInt64
+    private(set) var next: UInt64
     /// Frames declared lost.
-    package private(set) var lostCount: UInt64 = 0
-    private var assemblies: [UInt64: Assembly] = [:]
-    package private(set) var assemblyBytes = 0
+    private(set) var lost: UInt32 = 0
+    /// When anything of the stream came, and when data did.
+    private(set) var heardAt: Instant
+    private(set) var dataAt: Instant
+    var feedback = Feedback()
+    private var partials: [Partial] = []
     /// Frames that came before the announcement, in order.
-    private var unidentified: [(sequence: UInt64, records: ByteBuffer)] = []
+    private var waiting: [(sequence: UInt64, records: [FrameRecord], bytes: Int)] = []
 
-    package init(
-        stream: UInt64, channel: String, first: UInt64, messageMax: Int, assemblyMax: Int,
-        unidentifiedMax: Int
-    ) {
-        self.stream = stream
-        self.channel = channel
+    /// Frames that may wait for the announcement: senders announce themselves at least every 256 frames.
+    static let waitingMax = 512
+    /// The first chunk's size times this is set aside for a message; a message's `total` is never trusted.
+    private static let reserveFactor = 16
+
+    init(id: UInt64, first: UInt64, now: Instant) {
+        self.id = id
         next = first
-        self.messageMax = messageMax
-        self.assemblyMax = assemblyMax
-        self.unidentifiedMax = unidentifiedMax
+        heardAt = now
+        dataAt = now
     }
 
-    /// Frames that wait for the announcement.
-    package var unidentifiedCount: Int { unidentified.count }
+    var waitingCount: Int { waiting.count }
 
-    /// Takes the next frame of the stream in; `records` is what follows its header.
-    package mutating func received(_ header: FrameHeader, _ records: ByteBuffer, into output: inout Output) {
-        guard header.sequence >= next || header.isHead else { return output.counts.add(.streamDuplicates) }
-        if header.sequence > next { lose(next...header.sequence - 1, .unrepaired, &output) }
-        if !header.isHead { next = header.sequence + 1 }
-        guard identity == nil else { return read(header.sequence, records, &output) }
-        identify(records)
-        if identity != nil {
-            let waiting = unidentified
-            unidentified = []
-            for (sequence, records) in waiting { read(sequence, records, &output) }
-            read(header.sequence, records, &output)
-        } else if !header.isHead {
-            if unidentified.count < unidentifiedMax {
-                unidentified.append((header.sequence, records))
-            } else {
-                lose(header.sequence...header.sequence, .reorderFull, &output)
-            }
-        }
-    }
+    // MARK: Frames
 
-    private mutating func identify(_ records: ByteBuffer) {
-        var reader = FrameReader(records: records)
-        while let record = try? reader.next() {
-            if case .announce(let announcement) = record { identity = announcement.node }
+    /// Takes in a frame of this stream; true when it was new.
+    mutating func received(
+        _ header: FrameHeader, _ records: [FrameRecord], bytes: Int, now: Instant, _ inbox: inout Inbox
+    ) -> Bool {
+        heardAt = now
+        if header.sequence < next {
+            inbox.counters.add(header.isHead ? .streamHeadsReceived : .streamDuplicates)
+            return false
         }
-    }
-
-    private mutating func lose(_ range: ClosedRange<UInt64>, _ reason: Loss.Reason, _ output: inout Output) {
-        lostCount += UInt64(range.count)
-        output.counts.add(.streamGaps)
-        output.counts.add(.streamLost, range.count)
-        output.losses.append(
-            Loss(
-                from: identity?.name ?? hexadecimal(stream), channel: channel, stream: stream,
-                first: range.lowerBound, last: range.upperBound, reason: reason))
-        // Messages are cut one after the other, so one that is under way has lost a part.
-        output.counts.add(.streamMessagesCut, assemblies.count)
-        assemblies = [:]
-        assemblyBytes = 0
-    }
-
-    private mutating func read(_ sequence: UInt64, _ records: ByteBuffer, _ output: inout Output) {
-        guard let identity else { return }
-        var reader = FrameReader(records: records)
-        do {
-            while let record = try reader.next() {
-                switch record {
-                case .run(let topic, let first, let sentAt, let count, let body):
-                    output.counts.add(.streamMessagesReceived, count)
-                    output.records.append(
-                        InboundRecord(
-                            topic: topic, from: identity, firstSequence: first, sentAtMicroseconds: sentAt,
-                            count: count, body: body, isRun: true))
-                case .chunk(let chunk): take(chunk, sequence, &output)
-                case .announce(let announcement): output.announcement = announcement
-                case .head: break
-                }
-            }
-        } catch {
-            output.counts.add(.pgmRejectedMalformed)
-            lose(sequence...sequence, .unrepaired, &output)
-        }
-    }
-
-    private mutating func take(_ chunk: Chunk, _ sequence: UInt64, _ output: inout Output) {
-        if let head = chunk.head {
-            guard head.total <= UInt64(messageMax) + (head.headersInBody ? 20_000 : 0) else {
-                output.counts.add(.limitMessageHit)
-                return lose(sequence...sequence, .tooLarge, &output)
-            }
-            if UInt64(chunk.data.readableBytes) == head.total { return deliver(head, chunk.data, &output) }
-            guard assemblyBytes <= assemblyMax, assemblies[chunk.message] == nil else {
-                output.counts.add(.limitMemoryHit)
-                return lose(sequence...sequence, .tooLarge, &output)
-            }
-            assemblies[chunk.message] = Assembly(head: head, bytes: ByteBuffer())
-        }
-        // A part of a message whose beginning was lost, or came before this member joined, is nobody's.
-        guard var assembly = assemblies.removeValue(forKey: chunk.message) else { return }
-        let end = chunk.offset.addingReportingOverflow(UInt64(chunk.data.readableBytes))
-        guard chunk.offset == UInt64(assembly.bytes.readableBytes), !end.overflow,
-            end.partialValue <= assembly.head.total
-        else {
-            assemblyBytes -= assembly.bytes.readableBytes
-            return output.counts.add(.streamMessagesCut)
-        }
-        var data = chunk.data
-        assemblyBytes += data.readableBytes
-        assembly.bytes.writeBuffer(&data)
-        if end.partialValue < assembly.head.total {
-            assemblies[chunk.message] = assembly
+        if header.sequence > next { lose(next, header.sequence - 1, .unrepaired, &inbox) }
+        if header.isHead {
+            inbox.counters.add(.streamHeadsReceived)
+            next = header.sequence
         } else {
-            assemblyBytes -= assembly.bytes.readableBytes
-            deliver(assembly.head, assembly.bytes, &output)
+            next = header.sequence + 1
+            dataAt = now
+        }
+        if identity == nil { identify(records, &inbox) }
+        if identity != nil {
+            take(header.sequence, records, &inbox)
+        } else if !header.isHead {
+            hold(header.sequence, records, bytes, &inbox)
+        }
+        return true
+    }
+
+    private mutating func identify(_ records: [FrameRecord], _ inbox: inout Inbox) {
+        for record in records {
+            guard case .announce(let announcement) = record else { continue }
+            identity = announcement.identity
+            let frames = waiting
+            waiting = []
+            for frame in frames {
+                inbox.heldBytes -= frame.bytes
+                take(frame.sequence, frame.records, &inbox)
+            }
+            return
         }
     }
 
-    private mutating func deliver(_ head: Chunk.Head, _ bytes: ByteBuffer, _ output: inout Output) {
-        guard let identity else { return }
-        var (body, headers) = (bytes, head.headers)
-        if head.headersInBody {
-            guard let inside = try? body.readHeaders() else {
-                output.counts.add(.pgmRejectedMalformed)
-                return output.counts.add(.streamMessagesCut)
-            }
-            headers = inside
+    private mutating func hold(
+        _ sequence: UInt64, _ records: [FrameRecord], _ bytes: Int, _ inbox: inout Inbox
+    ) {
+        guard waiting.count < Self.waitingMax, inbox.heldBytes + bytes <= inbox.heldMax else {
+            inbox.counters.add(.limitMemoryHit)
+            return lose(sequence, sequence, .reorderFull, &inbox)
         }
-        output.counts.add(.streamMessagesReceived)
-        output.records.append(
+        inbox.heldBytes += bytes
+        waiting.append((sequence, records, bytes))
+    }
+
+    private mutating func take(_ sequence: UInt64, _ records: [FrameRecord], _ inbox: inout Inbox) {
+        for record in records {
+            switch record {
+            case .run(let run): deliver(run, &inbox)
+            case .chunk(let chunk): take(chunk, sequence, &inbox)
+            case .announce(let announcement): prune(before: announcement.firstOpenMessage, &inbox)
+            case .head(let head): prune(before: head.firstOpenMessage, &inbox)
+            }
+        }
+    }
+
+    /// Frames are gone. Whatever the wider protocol can still do about a hole belongs here.
+    private mutating func lose(
+        _ first: UInt64, _ last: UInt64, _ reason: Loss.Reason, _ inbox: inout Inbox
+    ) {
+        let loss = Loss(
+            from: identity?.name ?? hexadecimal(id), channel: inbox.channel, stream: id, first: first,
+            last: last, reason: reason)
+        inbox.counters.add(.streamGaps)
+        inbox.counters.add(.streamLost, Int(clamping: loss.count))
+        lost = UInt32(clamping: UInt64(lost) + min(loss.count, 1 << 32))
+        inbox.events.append(.loss(loss))
+    }
+
+    // MARK: Messages
+
+    private func deliver(_ run: RunRecord, _ inbox: inout Inbox) {
+        guard let identity else { return }
+        var body = run.body
+        if run.count == 1 { body.moveReaderIndex(forwardBy: 2) }
+        inbox.counters.add(.streamMessagesReceived, run.count)
+        inbox.records.append(
             InboundRecord(
-                topic: head.topic, from: identity, firstSequence: head.sequence,
-                sentAtMicroseconds: head.sentAt, headers: headers, body: body))
+                topic: run.topic, from: identity, firstSequence: run.firstSequence,
+                sentAtMicroseconds: run.sentAtMicroseconds, count: run.count, body: body,
+                isRun: run.count > 1))
+    }
+
+    private mutating func take(_ chunk: ChunkRecord, _ frame: UInt64, _ inbox: inout Inbox) {
+        if let start = chunk.start {
+            begin(chunk, start, frame, &inbox)
+        } else if let index = partials.firstIndex(where: { $0.number == chunk.number }) {
+            guard chunk.offset == UInt64(partials[index].bytes.readableBytes),
+                chunk.offset + UInt64(chunk.data.readableBytes) <= partials[index].start.total
+            else { return cut(index, &inbox) }
+            append(chunk.data, to: index, frame, &inbox)
+        } else {
+            // Its beginning was lost, or came before this member did.
+            inbox.counters.add(.streamChunksOrphaned)
+        }
+    }
+
+    private mutating func begin(
+        _ chunk: ChunkRecord, _ start: ChunkStart, _ frame: UInt64, _ inbox: inout Inbox
+    ) {
+        // A topic's messages follow one another: what is still open on it can not go on.
+        if let index = partials.firstIndex(where: {
+            $0.number == chunk.number || $0.start.topic == start.topic
+        }) {
+            cut(index, &inbox)
+        }
+        guard start.total <= UInt64(inbox.messageMax) + UInt64(start.headersLength),
+            start.headersLength <= 1 << 16
+        else {
+            inbox.counters.add(.limitMessageHit)
+            return lose(frame, frame, .tooLarge, &inbox)
+        }
+        if UInt64(chunk.data.readableBytes) == start.total {
+            return deliver(start, chunk.data, frame, frame, &inbox)
+        }
+        partials.append(Partial(number: chunk.number, start: start, firstFrame: frame))
+        append(chunk.data, to: partials.count - 1, frame, &inbox)
+    }
+
+    private mutating func append(
+        _ data: ByteBuffer, to index: Int, _ frame: UInt64, _ inbox: inout Inbox
+    ) {
+        let length = data.readableBytes
+        let have = partials[index].bytes.readableBytes
+        let total = Int(clamping: partials[index].start.total)
+        let before = partials[index].reserved
+        var reserve = before
+        if have + length > before {
+            reserve = min(total, max(length * Self.reserveFactor, have * 2, have + length))
+        }
+        guard inbox.heldBytes + reserve - before <= inbox.heldMax else {
+            inbox.counters.add(.limitMemoryHit)
+            let firstFrame = partials[index].firstFrame
+            cut(index, &inbox)
+            return lose(firstFrame, frame, .tooLarge, &inbox)
+        }
+        if reserve > before {
+            partials[index].bytes.reserveCapacity(reserve)
+            partials[index].reserved = reserve
+            inbox.heldBytes += reserve - before
+        }
+        partials[index].bytes.writeImmutableBuffer(data)
+        guard have + length == total else { return }
+        let partial = partials.remove(at: index)
+        inbox.heldBytes -= partial.reserved
+        deliver(partial.start, partial.bytes, partial.firstFrame, frame, &inbox)
+    }
+
+    private mutating func deliver(
+        _ start: ChunkStart, _ message: ByteBuffer, _ firstFrame: UInt64, _ lastFrame: UInt64,
+        _ inbox: inout Inbox
+    ) {
+        guard let identity else { return }
+        var body = message
+        var headers = Headers()
+        if start.headersLength > 0 {
+            do {
+                var block = try body.readBytes(Int(start.headersLength))
+                headers = try block.readHeaders()
+                if block.readableBytes > 0 { throw WireError.headers }
+            } catch {
+                inbox.counters.add(.pgmRejectedHeaders)
+                return lose(firstFrame, lastFrame, .unrepaired, &inbox)
+            }
+        }
+        inbox.counters.add(.streamMessagesReceived)
+        inbox.records.append(
+            InboundRecord(
+                topic: start.topic, from: identity, firstSequence: start.sequence,
+                sentAtMicroseconds: start.sentAtMicroseconds, headers: headers, body: body))
+    }
+
+    /// A message can not be completed: a part of it was in a hole.
+    private mutating func cut(_ index: Int, _ inbox: inout Inbox) {
+        inbox.heldBytes -= partials.remove(at: index).reserved
+        inbox.counters.add(.streamMessagesCut)
+    }
+
+    /// Messages before `number` were complete when the sender said so: what is missing of them was in a hole.
+    private mutating func prune(before number: UInt64, _ inbox: inout Inbox) {
+        while let index = partials.firstIndex(where: { $0.number < number }) { cut(index, &inbox) }
+    }
+
+    /// The stream is over: what is incomplete stays so.
+    mutating func end(_ inbox: inout Inbox) {
+        for frame in waiting { inbox.heldBytes -= frame.bytes }
+        waiting = []
+        if let first = partials.map(\.firstFrame).min() { lose(first, next - 1, .senderGone, &inbox) }
+        while !partials.isEmpty { cut(partials.count - 1, &inbox) }
     }
 }

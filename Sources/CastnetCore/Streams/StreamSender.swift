@@ -1,134 +1,201 @@
-import DequeModule
-package import NIOCore
+internal import DequeModule
+internal import NIOCore
 
-/// Cuts messages into numbered frames: small ones are packed, large ones cut into chunks.
+/// Cuts messages into frames: packs small ones into runs and large ones into chunks, on demand.
 ///
-/// It holds the messages, not frames: a large one is cut as its frames are asked for, so that memory stays at
-/// what was submitted. It does not decide when a frame may leave: `Outflow` does.
-package struct StreamSender: ~Copyable {
-    private let stream: UInt64
-    private let identity: NodeIdentity
-    private let channelDigest: UInt64
-    private let reportTo: DatagramAddress
+/// It decides what is in a frame, not when a frame may leave. Memory: what was submitted and not yet cut; a
+/// chunk is copied out of the message's own buffer when its frame is built.
+struct StreamSender: Sendable {
+    /// What became of a frame's messages.
+    struct Sent: Sendable {
+        /// Messages whose last byte is in the frame.
+        var messages = 0
+        /// Their tokens, if they had one.
+        var tokens: [UInt64] = []
+    }
+
     private let frameSizeMax: Int
-
-    private var queue = Deque<OutboundCast>()
-    /// Payload bytes queued.
-    package private(set) var queuedBytes = 0
-    /// Messages whose last byte has been cut.
-    package private(set) var sentCount = 0
-    /// The number of the next frame.
-    package private(set) var next: UInt64 = 0
-    /// How far the message in front has been cut into chunks; nil: not begun.
-    private var cutting: (message: UInt64, offset: UInt64)?
+    /// Bytes of the messages that may be cut at the same time, so that members can bound their memory.
+    private let openBytesMax: Int
+    private var turns = TopicTurns()
     private var nextMessage: UInt64 = 1
-    private var announcedAt: Instant?
-    /// Head frames to follow the last data frame.
-    private var headsDue = Deque<Instant>()
+    /// Messages of which chunks have left, oldest first.
+    private var open: [UInt64] = []
+    private var openBytes = 0
 
-    private static let headDelays: [Duration] = [20, 50, 100, 200, 500].map { .milliseconds($0) }
-    private static let announceInterval = Duration.milliseconds(50)
+    /// A topic may go on for this many bytes while others wait.
+    private static let turnBytes = 8192
+    /// Messages of one run share a time of sending that is wrong by at most this.
+    private static let runMicroseconds: UInt64 = 1000
 
-    package init(
-        stream: UInt64, identity: NodeIdentity, channelDigest: UInt64, reportTo: DatagramAddress,
-        frameSizeMax: Int
-    ) {
-        self.stream = stream
-        self.identity = identity
-        self.channelDigest = channelDigest
-        self.reportTo = reportTo
+    init(frameSizeMax: Int, openBytesMax: Int) {
         self.frameSizeMax = frameSizeMax
+        self.openBytesMax = openBytesMax
     }
 
-    package var hasData: Bool { !queue.isEmpty }
-    package var nextHeadAt: Instant? { headsDue.first }
+    var hasData: Bool { !turns.isEmpty }
+    var queuedBytes: Int { turns.queuedBytes }
+    /// Every chunked message with a smaller number is complete.
+    var firstOpenMessage: UInt64 { open.first ?? nextMessage }
 
-    package mutating func submit(_ casts: consuming [OutboundCast]) {
-        for var cast in casts {
-            cast.moveHeaders(above: 128)
-            queuedBytes += cast.payload.readableBytes
-            queue.append(cast)
+    /// True while everything queued would leave a frame with room for more small messages.
+    var hasRoomInFrame: Bool {
+        open.isEmpty
+            && turns.queuedBytes + 3 * turns.queuedCount < frameSizeMax - FrameWire.headerLength - 64
+    }
+
+    mutating func submit(_ casts: consuming [OutboundCast]) {
+        for cast in casts { turns.submit(cast) }
+    }
+
+    /// Fills the frame with what is queued; false: nothing was put in.
+    mutating func fill(_ builder: inout FrameBuilder, _ buffer: inout ByteBuffer, _ sent: inout Sent) -> Bool
+    {
+        var isFilled = false
+        while let index = turns.current {
+            if turns.isContended, turns.spent >= Self.turnBytes {
+                turns.rotate()
+                continue
+            }
+            guard place(index, &builder, &buffer, &sent) else {
+                if turns.current != index { continue }
+                break
+            }
+            isFilled = true
+            if turns.lanes[index].queue.isEmpty { turns.retireCurrent() }
         }
+        return isFilled
     }
 
-    /// Writes the next data frame; false when nothing is queued. `sent` gets the tokens of the messages that
-    /// end in it.
-    package mutating func dataFrame(
-        into frame: inout ByteBuffer, intervalUnits: UInt16, oldest: UInt64, now: Instant,
-        sent: inout [UInt64]
+    /// Puts the next piece of lane `index` into the frame; false: nothing of it fits, or it was parked.
+    private mutating func place(
+        _ index: Int, _ builder: inout FrameBuilder, _ buffer: inout ByteBuffer, _ sent: inout Sent
     ) -> Bool {
-        guard !queue.isEmpty else { return false }
-        var writer = begin(&frame, sequence: next, isHead: false, intervalUnits: intervalUnits)
-        if next < 16 || announcedAt.map({ now >= $0 + Self.announceInterval }) ?? true {
-            announcedAt = now
-            writer.append(announcement(oldest), to: &frame)
+        guard turns.lanes[index].cut == nil else { return chunk(index, &builder, &buffer, &sent) }
+        var queue = Deque<OutboundCast>()
+        swap(&queue, &turns.lanes[index].queue)
+        let isWritten = run(&queue, &builder, &buffer, &sent)
+        let front = queue.first
+        swap(&queue, &turns.lanes[index].queue)
+        if isWritten { return true }
+        guard let front else { return false }
+        // A message that would fit the next frame is cut only where waiting would waste a quarter here.
+        if fitsRun(front), builder.remaining(in: buffer) < frameSizeMax / 4 { return false }
+        return begin(index, front, &builder, &buffer, &sent)
+    }
+
+    /// True when the message needs no frame of its own beginning: no headers and small.
+    private func fitsRun(_ cast: OutboundCast) -> Bool {
+        cast.headers.isEmpty && cast.payload.readableBytes <= frameSizeMax / 2
+    }
+
+    /// Writes consecutive small messages of one lane.
+    private mutating func run(
+        _ queue: inout Deque<OutboundCast>, _ builder: inout FrameBuilder, _ buffer: inout ByteBuffer,
+        _ sent: inout Sent
+    ) -> Bool {
+        guard let front = queue.first, fitsRun(front),
+            var run = builder.beginRun(
+                topic: front.topic, firstSequence: front.sequence, sentAt: front.sentAtMicroseconds,
+                length: front.payload.readableBytes, into: &buffer)
+        else { return false }
+        var expected = front.sequence
+        var bytes = 0
+        let turn = turns.isContended ? Self.turnBytes - turns.spent : Int.max
+        while bytes < turn, let cast = queue.popFirst() {
+            guard cast.sequence == expected, fitsRun(cast),
+                cast.sentAtMicroseconds &- front.sentAtMicroseconds <= Self.runMicroseconds,
+                builder.add(cast.payload, to: &run, into: &buffer)
+            else {
+                queue.prepend(cast)
+                break
+            }
+            expected &+= 1
+            bytes += cast.payload.readableBytes
+            if let token = cast.token { sent.tokens.append(token) }
         }
-        while let cast = queue.first {
-            guard append(cast, to: &writer, &frame) else { break }
-            guard cutting == nil else { break }
-            queue.removeFirst()
-            queuedBytes -= cast.payload.readableBytes
-            sentCount += 1
-            if let token = cast.token { sent.append(token) }
-        }
-        writer.finish(&frame)
-        next += 1
-        headsDue = Deque(Self.headDelays.map { now + $0 })
+        builder.end(run, in: &buffer)
+        sent.messages += Int(run.count)
+        turns.took(messages: Int(run.count), bytes: bytes)
         return true
     }
 
-    /// Makes a head due at once.
-    package mutating func requestHead(now: Instant) { headsDue.prepend(now) }
-
-    /// Writes a head if one is due.
-    package mutating func headFrame(
-        into frame: inout ByteBuffer, intervalUnits: UInt16, oldest: UInt64, now: Instant
+    /// Starts to cut the message in front of the lane.
+    private mutating func begin(
+        _ index: Int, _ cast: OutboundCast, _ builder: inout FrameBuilder, _ buffer: inout ByteBuffer,
+        _ sent: inout Sent
     ) -> Bool {
-        guard let due = headsDue.first, due <= now else { return false }
-        while let due = headsDue.first, due <= now { headsDue.removeFirst() }
-        var writer = begin(&frame, sequence: next, isHead: true, intervalUnits: intervalUnits)
-        writer.append(announcement(oldest), to: &frame)
-        writer.appendHead(next: next, oldest: oldest, to: &frame)
-        writer.finish(&frame)
-        return true
-    }
-
-    private func begin(
-        _ frame: inout ByteBuffer, sequence: UInt64, isHead: Bool, intervalUnits: UInt16
-    ) -> FrameWriter {
-        let header = FrameHeader(
-            stream: stream, sequence: sequence, isHead: isHead, reportTo: reportTo,
-            intervalUnits: intervalUnits)
-        return FrameWriter(header, into: &frame, bytesMax: frameSizeMax)
-    }
-
-    private func announcement(_ oldest: UInt64) -> Announcement {
-        Announcement(node: identity, channelDigest: channelDigest, oldest: oldest)
-    }
-
-    /// Appends the message, or its next chunk; false when nothing of it fits. `cutting` is nil afterwards
-    /// exactly when the message is complete.
-    private mutating func append(
-        _ cast: OutboundCast, to writer: inout FrameWriter, _ frame: inout ByteBuffer
-    ) -> Bool {
-        let size = cast.payload.readableBytes
-        let isSmall = size <= FrameWriter.runPayloadMax(topic: cast.topic, bytesMax: frameSizeMax)
-        if cutting == nil, isSmall, cast.headers.isEmpty, !cast.headersInBody {
-            return writer.append(
-                cast.payload, topic: cast.topic, sequence: cast.sequence, sentAt: cast.sentAtMicroseconds,
-                to: &frame)
+        var block = ByteBuffer()
+        if !cast.headers.isEmpty { block.writeHeaders(cast.headers) }
+        let total = block.readableBytes + cast.payload.readableBytes
+        let start = start(of: cast, block: block, total: total)
+        let room = builder.chunkRoom(start, in: buffer)
+        // A sliver is not worth its record, unless the frame is the message's own.
+        guard room >= min(total, builder.hasMessages ? frameSizeMax / 8 : 1), room >= 0 else {
+            return false
         }
-        let position = cutting ?? (nextMessage, 0)
-        var head = Chunk.Head(
-            topic: cast.topic, sequence: cast.sequence, sentAt: cast.sentAtMicroseconds, total: UInt64(size),
-            headers: cast.headers)
-        head.headersInBody = cast.headersInBody
-        let written = writer.append(
-            message: position.message, head, cast.payload, from: Int(position.offset), to: &frame)
-        guard let length = written else { return false }
-        if cutting == nil { nextMessage += 1 }
-        let end = position.offset + UInt64(length)
-        cutting = end < UInt64(size) ? (position.message, end) : nil
+        if total > room {
+            guard open.isEmpty || openBytes + total <= openBytesMax else {
+                turns.parkCurrent()
+                return false
+            }
+            open.append(nextMessage)
+            openBytes += total
+        }
+        turns.lanes[index].cut = TopicTurns.Cut(number: nextMessage, block: block, offset: 0, total: total)
+        nextMessage += 1
+        return chunk(index, &builder, &buffer, &sent)
+    }
+
+    private func start(of cast: OutboundCast, block: ByteBuffer, total: Int) -> ChunkStart {
+        ChunkStart(
+            topic: cast.topic, sequence: cast.sequence, sentAtMicroseconds: cast.sentAtMicroseconds,
+            total: UInt64(total), headersLength: UInt32(truncatingIfNeeded: block.readableBytes),
+            carrierChange: nil)
+    }
+
+    /// Writes as much as fits of the message that is being cut.
+    private mutating func chunk(
+        _ index: Int, _ builder: inout FrameBuilder, _ buffer: inout ByteBuffer, _ sent: inout Sent
+    ) -> Bool {
+        guard var cut = turns.lanes[index].cut, let cast = turns.lanes[index].queue.first else {
+            return false
+        }
+        let start = cut.offset == 0 ? start(of: cast, block: cut.block, total: cut.total) : nil
+        let left = cut.total - cut.offset
+        let length = min(builder.chunkRoom(start, in: buffer), left)
+        guard length > 0 || left == 0 else { return false }
+        let record = builder.beginChunk(cut.number, offset: UInt64(cut.offset), start: start, into: &buffer)
+        let headers = min(length, max(0, cut.block.readableBytes - cut.offset))
+        if headers > 0, let part = cut.block.getSlice(at: cut.block.readerIndex + cut.offset, length: headers)
+        {
+            buffer.writeImmutableBuffer(part)
+        }
+        let from = cast.payload.readerIndex + cut.offset + headers - cut.block.readableBytes
+        if let part = cast.payload.getSlice(at: from, length: length - headers) {
+            buffer.writeImmutableBuffer(part)
+        }
+        builder.endChunk(record, in: &buffer)
+        cut.offset += length
+        guard cut.offset == cut.total else {
+            turns.lanes[index].cut = cut
+            turns.took(messages: 0, bytes: length - headers)
+            return true
+        }
+        turns.lanes[index].cut = nil
+        turns.lanes[index].queue.removeFirst()
+        turns.took(messages: 1, bytes: length - headers)
+        close(cut)
+        sent.messages += 1
+        if let token = cast.token { sent.tokens.append(token) }
         return true
+    }
+
+    /// A message is complete: another large one may begin.
+    private mutating func close(_ cut: TopicTurns.Cut) {
+        guard let position = open.firstIndex(of: cut.number) else { return }
+        open.remove(at: position)
+        openBytes -= cut.total
+        turns.unpark()
     }
 }

@@ -1,92 +1,105 @@
 package import NIOCore
 
-/// A member's word to a sender: how far it is in each of the sender's streams and what it can still take.
+/// What a member tells a sender, in one small datagram: how far it is and how much more it can take.
 package struct Report: Hashable, Sendable {
     package static let magic: UInt16 = 0x4352  // "CR"
-    package static let version: UInt8 = 1
-    /// The most streams of one report: it stays far below any MTU.
-    package static let streamsMax = 16
+    package static let sizeMax = 1200
 
     package var member: NodeIdentity
+    /// True: the member stops listening; do not wait for it.
     package var isLeaving = false
-    /// Grows with every change of what the member subscribes.
-    package var epoch: UInt64
-    package var streams: [Position]
-    package var keyID: UInt32 = 0
-    package var tag = AuthenticationTag()
+    /// Grows with each change of what the member subscribes.
+    package var subscriptionEpoch: UInt64
+    package var streams: [StreamPosition] = []
 
-    package struct Position: Hashable, Sendable {
-        package var stream: UInt64
-        /// Everything below has been received.
+    package init(member: NodeIdentity, isLeaving: Bool = false, subscriptionEpoch: UInt64) {
+        self.member = member
+        self.isLeaving = isLeaving
+        self.subscriptionEpoch = subscriptionEpoch
+    }
+
+    /// Where the member stands in one stream.
+    package struct StreamPosition: Hashable, Sendable {
+        package var streamID: UInt64
+        /// The next frame it expects: it has, or was told lost, everything below.
         package var received: UInt64
-        /// Frames below may be outstanding.
+        /// It can take the frames below this number.
         package var limit: UInt64
-        /// Everything below has been processed; bits behind it name later frames that have been, too.
+        /// Every message that ended below this frame was handled.
         package var processed: UInt64
-        package var processedBits: [UInt64] = []
-        /// Frames this member has declared lost so far.
-        package var lost: UInt64
+        /// Bit i: the messages of frame `processed + i` were handled too; at most 256, highest bit first.
+        package var processedBits: [UInt8] = []
+        /// Frames it had to give up, in all.
+        package var gaps: UInt32
 
-        package init(stream: UInt64, received: UInt64, limit: UInt64, processed: UInt64, lost: UInt64) {
-            self.stream = stream
+        package init(
+            streamID: UInt64, received: UInt64, limit: UInt64, processed: UInt64, gaps: UInt32,
+            processedBits: [UInt8] = []
+        ) {
+            self.streamID = streamID
             self.received = received
             self.limit = limit
             self.processed = processed
-            self.lost = lost
+            self.gaps = gaps
+            self.processedBits = processedBits
         }
+
+        package var length: Int { 3 + 37 + processedBits.count }
     }
 
-    package init(member: NodeIdentity, epoch: UInt64, streams: [Position]) {
-        self.member = member
-        self.epoch = epoch
-        self.streams = streams
+    /// Bytes of the datagram.
+    package var length: Int {
+        41 + member.name.utf8.count + streams.reduce(0) { $0 + $1.length }
     }
 
-    package func write(to buffer: inout ByteBuffer) {
-        buffer.clear()
-        buffer.writeInteger(Self.magic)
-        buffer.writeInteger(Self.version)
-        buffer.writeInteger(UInt8(isLeaving ? 1 : 0))
-        buffer.writeInteger(keyID)
-        buffer.writeInteger(tag.high)
-        buffer.writeInteger(tag.low)
+    package func write(into buffer: inout ByteBuffer) {
+        buffer.writeMultipleIntegers(
+            Report.magic, FrameWire.version, UInt8(isLeaving ? 1 : 0), UInt32(0), UInt64(0), UInt64(0))
         buffer.writeNode(member)
-        buffer.writeInteger(epoch)
-        buffer.writeInteger(UInt8(min(streams.count, Self.streamsMax)))
-        for position in streams.prefix(Self.streamsMax) {
-            buffer.writeInteger(position.stream)
-            buffer.writeInteger(position.received)
-            buffer.writeInteger(position.limit)
-            buffer.writeInteger(position.processed)
-            buffer.writeInteger(position.lost)
-            buffer.writeInteger(UInt8(min(4, position.processedBits.count)))
-            for word in position.processedBits.prefix(4) { buffer.writeInteger(word) }
+        buffer.writeInteger(subscriptionEpoch)
+        for stream in streams {
+            buffer.writeMultipleIntegers(
+                UInt8(1), UInt16(truncatingIfNeeded: stream.length - 3), stream.streamID, stream.received,
+                stream.limit, stream.processed, stream.gaps,
+                UInt8(truncatingIfNeeded: stream.processedBits.count))
+            buffer.writeBytes(stream.processedBits)
         }
     }
 
-    package init(_ datagram: ByteBuffer) throws(WireError) {
-        var body = datagram
-        guard try body.read(UInt16.self) == Self.magic else { throw .magic }
-        guard try body.read(UInt8.self) == Self.version else { throw .version }
-        let flags: UInt8 = try body.read()
-        keyID = try body.read()
-        tag.high = try body.read()
-        tag.low = try body.read()
-        member = try body.readNode()
-        epoch = try body.read()
-        isLeaving = flags & 1 != 0
-        let count: UInt8 = try body.read()
-        if count > UInt8(Self.streamsMax) { throw .tooLong }
-        streams = []
-        for _ in 0..<count {
-            var position = Position(
-                stream: try body.read(), received: try body.read(), limit: try body.read(),
-                processed: try body.read(), lost: try body.read())
-            let words: UInt8 = try body.read()
-            if words > 4 { throw .tooLong }
-            for _ in 0..<words { position.processedBits.append(try body.read()) }
-            streams.append(position)
+    /// Parses `bytes` as one whole report.
+    package init(reading bytes: ByteBuffer) throws(WireError) {
+        var rest = bytes
+        guard
+            let (magic, version, flags, keyID, _, _) = rest.readMultipleIntegers(
+                as: (UInt16, UInt8, UInt8, UInt32, UInt64, UInt64).self)
+        else { throw .truncated }
+        guard magic == Report.magic else { throw .magic }
+        guard version == FrameWire.version else { throw .version }
+        guard keyID == 0 else { throw .key }
+        let member = try rest.readNode()
+        self.init(
+            member: member, isLeaving: flags & 1 != 0, subscriptionEpoch: try rest.read(UInt64.self))
+        while rest.readableBytes > 0 {
+            guard let (kind, length) = rest.readMultipleIntegers(as: (UInt8, UInt16).self),
+                var body = rest.readSlice(length: Int(length))
+            else { throw .truncated }
+            if kind == 1 { streams.append(try StreamPosition(reading: &body)) }
         }
-        if body.readableBytes > 0 { throw .trailing }
+    }
+}
+
+extension Report.StreamPosition {
+    fileprivate init(reading body: inout ByteBuffer) throws(WireError) {
+        guard
+            let (streamID, received, limit, processed, gaps, bits) = body.readMultipleIntegers(
+                as: (UInt64, UInt64, UInt64, UInt64, UInt32, UInt8).self),
+            bits <= 32, let bitmap = body.readBytes(length: Int(bits))
+        else { throw .truncated }
+        guard limit <= FrameWire.numberMax, received <= limit, processed <= received else {
+            throw .inconsistent
+        }
+        self.init(
+            streamID: streamID, received: received, limit: limit, processed: processed, gaps: gaps,
+            processedBits: bitmap)
     }
 }

@@ -4,6 +4,8 @@ package enum WireError: String, Error, Hashable, Sendable, CaseIterable {
     case magic
     /// Its version is none we speak.
     case version
+    /// Its authentication key is none we have.
+    case key
     /// It ends before its content does.
     case truncated
     /// It goes on after its content.

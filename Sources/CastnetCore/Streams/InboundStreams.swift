@@ -1,0 +1,247 @@
+internal import NIOCore
+
+/// Everybody else's streams on a channel, and the reports about them.
+///
+/// The frames that fit the socket's buffer are shared by the streams that are active; each sender is told how
+/// far it may go. Memory: one entry per stream, at most `streamsMax`, and what `StreamReceiver` holds.
+struct InboundStreams: Sendable {
+    var inbox: StreamReceiver.Inbox
+    private let configurationDigest: UInt64
+    /// Frames that fit the socket's buffer with room to spare.
+    let capacity: UInt64
+    private let frameSizeMax: Int
+    private let backlogMax: Int
+    private var streams: [StreamReceiver] = []
+    private var indices: [UInt64: Int] = [:]
+    private var last = 0
+    private var unidentified = 0
+    private var generator: SeededGenerator
+    private var backlogBytes = 0
+    /// What one stream gets at best, and what it got at the last look.
+    private var share: UInt64
+    private var activeCount = 1
+    /// Not later than the first report that is due.
+    private(set) var reportAt: Instant?
+    private var pinchedCount = 0
+    private var reviewAt: Instant?
+    private var sweepAt: Instant
+    private var differing: Set<NodeIdentity> = []
+
+    private static let streamsMax = 4096
+    private static let unidentifiedMax = 256
+    private static let silence = Duration.seconds(30)
+    private static let unidentifiedSilence = Duration.seconds(3)
+    private static let sweepInterval = Duration.seconds(1)
+    /// A stream without data for so long leaves its share to the others; its sender stops trusting its limit
+    /// after half of it (`SendWindow.trustTime`).
+    private static let activeTime = Duration.milliseconds(200)
+    private static let reviewInterval = Duration.milliseconds(5)
+
+    init(
+        inbox: StreamReceiver.Inbox, capacity: UInt64, frameSizeMax: Int, backlogMax: Int,
+        configurationDigest: UInt64, seed: UInt64, now: Instant
+    ) {
+        self.inbox = inbox
+        self.capacity = capacity
+        self.frameSizeMax = frameSizeMax
+        self.backlogMax = backlogMax
+        self.configurationDigest = configurationDigest
+        generator = SeededGenerator(seed: seed)
+        share = capacity
+        sweepAt = now + Self.sweepInterval
+    }
+
+    // MARK: Frames
+
+    mutating func received(_ header: FrameHeader, _ records: [FrameRecord], bytes: Int, now: Instant) {
+        guard let index = index(of: header, now: now) else { return inbox.counters.add(.limitStreamsHit) }
+        let wasKnown = streams[index].identity != nil
+        streams[index].feedback.heard(header)
+        let isNew = streams[index].received(header, records, bytes: bytes, now: now, &inbox)
+        if header.isHead {
+            streams[index].feedback.hurry(now: now, using: &generator)
+        } else if isNew {
+            streams[index].feedback.dataArrived(now: now, using: &generator)
+            let outstanding = streams[index].feedback.outstanding(next: streams[index].next)
+            if outstanding * 2 < streams[index].feedback.toldWindow, backlogBytes < backlogMax {
+                streams[index].feedback.hurry(now: now, using: &generator)
+            }
+        }
+        reportAt = earliest(reportAt, streams[index].feedback.dueAt)
+        for record in records {
+            if case .announce(let announcement) = record { announced(announcement, index, wasKnown) }
+        }
+    }
+
+    private mutating func index(of header: FrameHeader, now: Instant) -> Int? {
+        if last < streams.count, streams[last].id == header.streamID { return last }
+        if let known = indices[header.streamID] {
+            last = known
+            return known
+        }
+        guard streams.count < Self.streamsMax, unidentified < Self.unidentifiedMax else { return nil }
+        streams.append(StreamReceiver(id: header.streamID, first: header.sequence, now: now))
+        unidentified += 1
+        last = streams.count - 1
+        indices[header.streamID] = last
+        return last
+    }
+
+    private mutating func announced(_ announcement: AnnounceRecord, _ index: Int, _ wasKnown: Bool) {
+        let stream = streams[index]
+        guard !wasKnown, let identity = stream.identity else { return }
+        unidentified -= 1
+        inbox.events.append(.streamStarted(stream.id, identity))
+        if announcement.digest != configurationDigest, differing.count < 1024,
+            differing.insert(identity).inserted
+        {
+            inbox.events.append(.digestDiffers(identity))
+        }
+        // A new incarnation ends what an older one of the same name has sent.
+        while let old = streams.firstIndex(where: {
+            $0.identity?.name == identity.name
+                && ($0.identity?.incarnation).map { $0 < identity.incarnation } == true
+        }) {
+            remove(old)
+        }
+    }
+
+    private mutating func remove(_ index: Int) {
+        streams[index].end(&inbox)
+        let stream = streams[index]
+        if stream.identity == nil {
+            unidentified -= 1
+        } else {
+            inbox.events.append(.streamEnded(stream.id, stream.identity))
+        }
+        indices[stream.id] = nil
+        streams.swapAt(index, streams.count - 1)
+        streams.removeLast()
+        if index < streams.count { indices[streams[index].id] = index }
+        last = 0
+    }
+
+    // MARK: Budgets
+
+    mutating func backlogChanged(bytes: Int, now: Instant) {
+        if bytes >= backlogMax, backlogBytes < backlogMax { inbox.counters.add(.limitSubscriptionBacklogHit) }
+        let isDraining = bytes < backlogBytes
+        backlogBytes = bytes
+        if isDraining, pinchedCount > 0 { review(now) }
+    }
+
+    /// Counts the active streams and what they were promised.
+    private mutating func look(now: Instant) -> UInt64 {
+        var active = 0
+        var promised: UInt64 = 0
+        pinchedCount = 0
+        for index in streams.indices {
+            if streams[index].feedback.isPinched { pinchedCount += 1 }
+            guard now < streams[index].dataAt + Self.activeTime else { continue }
+            active += 1
+            promised += streams[index].feedback.outstanding(next: streams[index].next)
+        }
+        activeCount = max(1, active)
+        share = max(2, capacity / UInt64(activeCount))
+        return promised
+    }
+
+    /// How many frames stream `index` may have under way, with `promised` to all active streams.
+    private func window(_ index: Int, promised: UInt64, now: Instant) -> UInt64 {
+        let stream = streams[index]
+        let isActive = now < stream.dataAt + Self.activeTime
+        let own = isActive ? stream.feedback.outstanding(next: stream.next) : 0
+        let others = promised - min(promised, own)
+        let fair = isActive ? share : capacity / UInt64(activeCount + 1)
+        var window = max(2, min(fair, capacity - min(capacity, others)))
+        // What the subscriptions can take is shared, too: a run that is delivered keeps its frame's memory.
+        let room = max(0, backlogMax - backlogBytes) / frameSizeMax / activeCount
+        window = min(window, UInt64(max(room, backlogBytes == 0 ? 2 : 0)))
+        return window - min(window, UInt64(stream.waitingCount))
+    }
+
+    /// Looks whether streams that were told little can be told more.
+    private mutating func review(_ now: Instant) {
+        let promised = look(now: now)
+        reviewAt = pinchedCount > 0 ? now + Self.reviewInterval : nil
+        guard pinchedCount > 0 else { return }
+        for index in streams.indices where streams[index].feedback.isPinched {
+            let feedback = streams[index].feedback
+            let limit = feedback.limit(
+                next: streams[index].next, window: window(index, promised: promised, now: now))
+            let isOpen = limit - streams[index].next >= share / 2
+            let isOverdue = now >= (feedback.reportedAt ?? now) + Feedback.reminder
+            guard isOpen || isOverdue else { continue }
+            streams[index].feedback.hurry(now: now, using: &generator)
+            reportAt = earliest(reportAt, streams[index].feedback.dueAt)
+        }
+    }
+
+    // MARK: Reports
+
+    /// The next report that is due, and where to; nil: none is.
+    mutating func nextReport(
+        from member: NodeIdentity, epoch: UInt64, isLeaving: Bool, now: Instant
+    ) -> (Report, DatagramAddress)? {
+        guard let reportAt, reportAt <= now else { return nil }
+        var report = Report(member: member, isLeaving: isLeaving, subscriptionEpoch: epoch)
+        var length = report.length
+        var address: DatagramAddress?
+        var promised = look(now: now)
+        self.reportAt = nil
+        for index in streams.indices {
+            guard let dueAt = streams[index].feedback.dueAt else { continue }
+            guard let reportTo = streams[index].feedback.reportTo else {
+                streams[index].feedback.dueAt = nil
+                continue
+            }
+            let isTaken = address == nil ? dueAt <= now : reportTo == address
+            guard isTaken, length < Report.sizeMax - 80 else {
+                self.reportAt = earliest(self.reportAt, dueAt)
+                continue
+            }
+            address = reportTo
+            let next = streams[index].next
+            let before = streams[index].feedback.outstanding(next: next)
+            let limit = streams[index].feedback.limit(
+                next: next, window: window(index, promised: promised, now: now))
+            let position = Report.StreamPosition(
+                streamID: streams[index].id, received: next, limit: limit, processed: next,
+                gaps: streams[index].lost)
+            report.streams.append(position)
+            length += position.length
+            if now < streams[index].dataAt + Self.activeTime { promised = promised - before + (limit - next) }
+            streams[index].feedback.reported(next: next, limit: limit, best: share, now: now)
+            if streams[index].feedback.isPinched {
+                pinchedCount += 1
+                reviewAt = reviewAt ?? now + Self.reviewInterval
+            }
+        }
+        guard let address else { return nil }
+        inbox.counters.add(.streamReportsSent)
+        return (report, address)
+    }
+
+    /// Every stream's sender hears about this member now.
+    mutating func reportAll(now: Instant) {
+        for index in streams.indices { streams[index].feedback.dueAt = now }
+        if !streams.isEmpty { reportAt = now }
+    }
+
+    // MARK: Time
+
+    mutating func timerFired(now: Instant) {
+        if let reviewAt, reviewAt <= now { review(now) }
+        guard now >= sweepAt else { return }
+        sweepAt = now + Self.sweepInterval
+        while let index = streams.firstIndex(where: {
+            now >= $0.heardAt + ($0.identity == nil ? Self.unidentifiedSilence : Self.silence)
+        }) {
+            remove(index)
+        }
+    }
+
+    var nextDeadline: Instant? {
+        earliest(earliest(reportAt, reviewAt), streams.isEmpty ? nil : sweepAt)
+    }
+}

@@ -1,0 +1,203 @@
+/// The members of a channel as its sender knows them: who is waited for, how far each is and can take.
+///
+/// Nobody may be sent more than it said it can take, so the slowest member that is waited for bounds the
+/// sender. A member that says nothing while frames are outstanding is given up until it speaks again.
+/// Memory: one entry per member, at most `limits.members`.
+struct SendWindow: Sendable {
+    struct Member: Sendable {
+        var identity: NodeIdentity
+        /// Below this it has, or gave up, everything.
+        var received: UInt64
+        /// It can take the frames below this.
+        var limit: UInt64
+        var heardAt: Instant
+        var isStalled = false
+        /// False: the directory does not name it, its reports do.
+        var isListed: Bool
+        var hasReported = false
+        var lost: UInt32 = 0
+        var pace: DeliveryRate
+    }
+
+    /// What a report changed.
+    struct Change: Sendable {
+        var isNew = false
+        var isBack = false
+        var hasLost = false
+        /// How far the member was before.
+        var before: UInt64 = 0
+    }
+
+    /// Frames a member that has not reported yet, or not for a while, is trusted to take.
+    private let trust: UInt64
+    private let membersMax: Int
+    private var members: [String: Member] = [:]
+    /// The cached end and floor are never too high; `isStale`: they may be too low.
+    private var end = UInt64.max
+    private var floor = UInt64.max
+    private var isStale = false
+
+    /// After so long without a frame, old limits are not trusted: others may use the memory by now.
+    static let trustTime = Duration.milliseconds(100)
+
+    init(trust: UInt64, membersMax: Int) {
+        self.trust = trust
+        self.membersMax = membersMax
+    }
+
+    var count: Int { members.count }
+    var identities: [NodeIdentity] { members.values.map(\.identity) }
+
+    // MARK: Questions
+
+    /// The first frame that must not leave; `.max` when nobody is waited for.
+    mutating func windowEnd(next: UInt64) -> UInt64 {
+        if next >= end { refresh() }
+        return end
+    }
+
+    /// The first frame that some member waited for does not have; `next` when there is none.
+    mutating func floor(next: UInt64) -> UInt64 {
+        if floor < next { refresh() }
+        return min(next, floor)
+    }
+
+    private mutating func refresh() {
+        guard isStale else { return }
+        isStale = false
+        end = .max
+        floor = .max
+        for member in members.values where !member.isStalled {
+            end = min(end, member.limit)
+            floor = min(floor, member.received)
+        }
+    }
+
+    private mutating func lower(_ member: Member) {
+        end = min(end, member.limit)
+        floor = min(floor, member.received)
+        isStale = true
+    }
+
+    // MARK: Events
+
+    /// The directory's list of members, this node left out; false: it is longer than may be tracked.
+    mutating func membersChanged(_ list: [NodeIdentity], next: UInt64, now: Instant) -> Bool {
+        var listed: Set<String> = []
+        var isComplete = true
+        for identity in list {
+            listed.insert(identity.name)
+            if let known = members[identity.name], known.identity.incarnation >= identity.incarnation {
+                members[identity.name]?.isListed = true
+            } else {
+                isComplete = add(identity, received: next, isListed: true, next: next, now: now) && isComplete
+            }
+        }
+        for (name, member) in members where member.isListed && !listed.contains(name) { members[name] = nil }
+        isStale = true
+        refresh()
+        return isComplete
+    }
+
+    private mutating func add(
+        _ identity: NodeIdentity, received: UInt64, isListed: Bool, next: UInt64, now: Instant
+    ) -> Bool {
+        guard members[identity.name] != nil || members.count < membersMax else { return false }
+        let member = Member(
+            identity: identity, received: received, limit: next + trust, heardAt: now, isListed: isListed,
+            pace: DeliveryRate(received: received, now: now))
+        members[identity.name] = member
+        lower(member)
+        return true
+    }
+
+    /// A report; nil: it is of an older incarnation, or of one member too many.
+    mutating func reported(
+        _ identity: NodeIdentity, _ position: Report.StreamPosition, next: UInt64, bytesPerFrame: Double,
+        isBusy: Bool, now: Instant
+    ) -> Change? {
+        var change = Change()
+        let known = members[identity.name]
+        if known == nil || known.map({ $0.identity.incarnation < identity.incarnation }) == true {
+            let isListed = known?.isListed ?? false
+            guard add(identity, received: position.received, isListed: isListed, next: next, now: now) else {
+                return nil
+            }
+        }
+        guard var member = members[identity.name], member.identity == identity else { return nil }
+        change.isNew = !member.hasReported
+        change.before = member.hasReported ? member.received : 0
+        member.heardAt = now
+        change.isBack = member.isStalled
+        change.hasLost = position.gaps > member.lost
+        member.lost = max(member.lost, position.gaps)
+        // Reports are datagrams: an older one may come later, and takes nothing back.
+        if !member.hasReported || position.received >= member.received {
+            let isSame = member.hasReported && position.received == member.received
+            member.limit = isSame ? max(member.limit, position.limit) : position.limit
+            member.received = position.received
+        }
+        member.hasReported = true
+        member.isStalled = false
+        member.pace.sample(
+            received: member.received, bytesPerFrame: bytesPerFrame, isBusy: isBusy, now: now)
+        members[identity.name] = member
+        // A limit below what is known can only come from a member that is new or back.
+        end = min(end, member.limit)
+        floor = min(floor, member.received)
+        isStale = true
+        return change
+    }
+
+    mutating func left(_ identity: NodeIdentity) {
+        guard members[identity.name]?.identity == identity else { return }
+        members[identity.name] = nil
+        isStale = true
+        refresh()
+    }
+
+    /// Frames leave again after a pause: limits told before it are trusted only so far.
+    mutating func restarted(now: Instant) {
+        for (name, member) in members where now >= member.heardAt + Self.trustTime {
+            members[name]?.limit = min(member.limit, member.received + trust)
+        }
+        isStale = true
+        end = 0
+        refresh()
+    }
+
+    /// Gives up members that were silent for `patience` while frames were outstanding to them.
+    mutating func stall(
+        next: UInt64, since restartAt: Instant, patience: Duration, now: Instant
+    ) -> [NodeIdentity] {
+        var stalled: [NodeIdentity] = []
+        for (name, member) in members where !member.isStalled {
+            let isOwing = member.received < next || member.limit <= next
+            guard isOwing, now >= max(member.heardAt, restartAt) + patience else { continue }
+            members[name]?.isStalled = true
+            stalled.append(member.identity)
+        }
+        for (name, member) in members
+        where member.isStalled && !member.isListed && now >= member.heardAt + .seconds(30) {
+            members[name] = nil
+        }
+        if !stalled.isEmpty {
+            isStale = true
+            end = 0
+            floor = 0
+            refresh()
+        }
+        return stalled
+    }
+
+    /// The rate in bytes a second that the slowest member waited for has shown; nil: some showed none yet.
+    mutating func slowestRate(isBusy: Bool, now: Instant) -> Double? {
+        var slowest: Double?
+        for name in members.keys {
+            guard members[name]?.isStalled == false else { continue }
+            guard let rate = members[name]?.pace.maximum(isBusy: isBusy, now: now) else { return nil }
+            slowest = min(slowest ?? rate, rate)
+        }
+        return slowest
+    }
+}

@@ -1,0 +1,104 @@
+internal import DequeModule
+internal import NIOCore
+
+/// The messages that wait in a channel, in one lane per topic: each topic is first in, first out, and the
+/// topics take turns, so that a large message or a flood of one topic does not hold up the others.
+///
+/// Memory: what was submitted and not yet cut. A lane without messages is kept while there are few.
+struct TopicTurns: Sendable {
+    /// How far the message in front of a lane has been cut into chunks.
+    struct Cut: Sendable {
+        var number: UInt64
+        /// The encoded headers; the payload follows.
+        var block: ByteBuffer
+        var offset: Int
+        var total: Int
+    }
+
+    struct Lane: Sendable {
+        var topic: Topic
+        var queue = Deque<OutboundCast>()
+        var cut: Cut?
+    }
+
+    private static let idleLanesMax = 256
+
+    var lanes: [Lane] = []
+    private var indices: [Topic: Int] = [:]
+    private var free: [Int] = []
+    /// Lanes with messages, the one whose turn it is in front.
+    private var ready = Deque<Int>()
+    /// Lanes whose large message waits until another one is complete.
+    private var parked: [Int] = []
+    private var lastUsed = 0
+    /// Bytes cut in this turn.
+    var spent = 0
+    /// Bytes of payload queued and not yet cut.
+    private(set) var queuedBytes = 0
+    private(set) var queuedCount = 0
+
+    var isEmpty: Bool { queuedCount == 0 }
+    /// The lane whose turn it is.
+    var current: Int? { ready.first }
+    /// True when another lane waits for its turn.
+    var isContended: Bool { ready.count > 1 }
+
+    mutating func submit(_ cast: OutboundCast) {
+        queuedBytes += cast.payload.readableBytes
+        queuedCount += 1
+        let index = lane(of: cast.topic)
+        if lanes[index].queue.isEmpty { ready.append(index) }
+        lanes[index].queue.append(cast)
+    }
+
+    private mutating func lane(of topic: Topic) -> Int {
+        if lastUsed < lanes.count, lanes[lastUsed].topic == topic { return lastUsed }
+        if let known = indices[topic] {
+            lastUsed = known
+            return known
+        }
+        if let reused = free.popLast() {
+            lanes[reused].topic = topic
+            lastUsed = reused
+        } else {
+            lanes.append(Lane(topic: topic))
+            lastUsed = lanes.count - 1
+        }
+        indices[topic] = lastUsed
+        return lastUsed
+    }
+
+    /// Ends the turn: the lane goes to the end of the line.
+    mutating func rotate() {
+        spent = 0
+        if let index = ready.popFirst() { ready.append(index) }
+    }
+
+    /// The lane in front has no message any more.
+    mutating func retireCurrent() {
+        spent = 0
+        guard let index = ready.popFirst(), indices.count > Self.idleLanesMax else { return }
+        indices[lanes[index].topic] = nil
+        lanes[index].topic = Topic(unchecked: "")
+        free.append(index)
+        lastUsed = .max
+    }
+
+    /// The lane in front waits until ``unpark()``.
+    mutating func parkCurrent() {
+        spent = 0
+        if let index = ready.popFirst() { parked.append(index) }
+    }
+
+    mutating func unpark() {
+        ready.append(contentsOf: parked)
+        parked.removeAll(keepingCapacity: true)
+    }
+
+    /// `messages` messages are complete, and `bytes` of payload were cut.
+    mutating func took(messages: Int, bytes: Int) {
+        queuedCount -= messages
+        queuedBytes -= bytes
+        spent += bytes + messages
+    }
+}

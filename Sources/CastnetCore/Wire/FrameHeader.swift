@@ -1,0 +1,71 @@
+package import NIOCore
+
+/// The constants of docs/wire-frames.md.
+package enum FrameWire {
+    /// "CN"
+    package static let magic: UInt16 = 0x434E
+    package static let version: UInt8 = 1
+    package static let headerLength = 48
+    /// Every number on the wire is at most this, so that sums of a few never overflow.
+    package static let numberMax: UInt64 = 1 << 62
+    /// Room for a frame with an announcement and the start of a message with the longest topic.
+    package static let frameSizeMin = 480
+    /// The kind and the length in front of every record.
+    package static let recordHeadLength = 3
+    /// What IP, UDP and PGM put in front of each frame.
+    package static let lowerHeaderLength = 20 + 8 + 24
+}
+
+/// What every frame starts with; 48 bytes that make it understandable without any other frame.
+package struct FrameHeader: Hashable, Sendable {
+    /// True: the frame has no number of its own, `sequence` is the next one to be sent.
+    package var isHead: Bool
+    /// The key of the authentication tag; 0: none.
+    package var keyID: UInt32
+    /// Random for each incarnation and channel.
+    package var streamID: UInt64
+    /// The frame's number in its stream, from 1.
+    package var sequence: UInt64
+    /// Where members send their reports.
+    package var reportAddress: DatagramAddress
+    /// The feedback interval in units of 100 µs.
+    package var feedbackInterval: UInt16
+
+    package init(
+        isHead: Bool, streamID: UInt64, sequence: UInt64, reportAddress: DatagramAddress,
+        feedbackInterval: UInt16, keyID: UInt32 = 0
+    ) {
+        self.isHead = isHead
+        self.keyID = keyID
+        self.streamID = streamID
+        self.sequence = sequence
+        self.reportAddress = reportAddress
+        self.feedbackInterval = feedbackInterval
+    }
+
+    /// Writes the 48 bytes behind what `buffer` holds.
+    package func write(into buffer: inout ByteBuffer) {
+        buffer.writeMultipleIntegers(
+            FrameWire.magic, FrameWire.version, UInt8(isHead ? 1 : 0), keyID, streamID, sequence,
+            reportAddress.address, reportAddress.port, feedbackInterval, UInt64(0), UInt64(0))
+    }
+
+    /// Reads the 48 bytes off `buffer`.
+    package init(reading buffer: inout ByteBuffer) throws(WireError) {
+        guard
+            let (magic, version, flags, keyID, streamID, sequence, address, port, interval, _, _) =
+                buffer.readMultipleIntegers(
+                    as: (
+                        UInt16, UInt8, UInt8, UInt32, UInt64, UInt64, UInt32, UInt16, UInt16, UInt64, UInt64
+                    ).self)
+        else { throw .truncated }
+        guard magic == FrameWire.magic else { throw .magic }
+        guard version == FrameWire.version else { throw .version }
+        guard keyID == 0 else { throw .key }
+        guard sequence > 0, sequence <= FrameWire.numberMax else { throw .range }
+        self.init(
+            isHead: flags & 1 != 0, streamID: streamID, sequence: sequence,
+            reportAddress: DatagramAddress(address: address, port: port), feedbackInterval: interval,
+            keyID: keyID)
+    }
+}
