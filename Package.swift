@@ -85,7 +85,8 @@ let package = Package(
             swiftSettings: dialect
         ),
         .target(
-            name: "CastnetTestKit", dependencies: ["CastnetCore", "Castnet", nioCore], swiftSettings: dialect),
+            name: "CastnetTestKit", dependencies: ["CastnetCore", "Castnet", nioCore, deque],
+            swiftSettings: dialect),
         .testTarget(
             name: "CastnetCoreTests", dependencies: ["CastnetCore", "CastnetTestKit", nioCore],
             swiftSettings: dialect),

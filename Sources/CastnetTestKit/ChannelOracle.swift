@@ -1,0 +1,203 @@
+internal import CastnetCore
+internal import NIOCore
+
+/// Knows every message, every frame and who could not get which; finds whatever does not fit together.
+struct ChannelOracle {
+    private struct Message {
+        var size: Int
+        var headers: Headers
+        var firstFrame: UInt64?
+        var lastFrame: UInt64?
+    }
+    private struct Lane: Hashable {
+        var sender: Int
+        var topic: Topic
+    }
+    private struct Pair: Hashable {
+        var sender: Int
+        var member: Int
+    }
+
+    private let nodes: Int
+    private var messages: [Lane: [Message]] = [:]
+    /// Which message a chunk's number means.
+    private var chunked: [[UInt64]: (Lane, UInt64)] = [:]
+    private var decoder = FrameDecoder()
+    /// Frames that never reached the member, by sender.
+    private var missing: [Pair: Set<UInt64>] = [:]
+    private var losses: [Pair: [Loss]] = [:]
+    /// The first frame a member read of a sender.
+    private var starts: [Pair: UInt64] = [:]
+    private var nextNumber: [Int: UInt64] = [:]
+    /// What a member has, per lane: the last sequence and all sequences.
+    private var heard: [Int: [Lane: Set<UInt64>]] = [:]
+    private var lastHeard: [Int: [Lane: UInt64]] = [:]
+    /// The highest limit each member has told each stream.
+    private var told: [Pair: UInt64] = [:]
+    private var faults: [String] = []
+
+    init(nodes: Int) { self.nodes = nodes }
+
+    private mutating func fault(_ text: String) { if faults.count < 20 { faults.append(text) } }
+
+    private func sender(_ stream: UInt64) -> Int { Int(stream - 0x1000) }
+
+    // MARK: Sending
+
+    mutating func submitted(_ casts: [OutboundCast], by sender: Int) {
+        for cast in casts {
+            messages[Lane(sender: sender, topic: cast.topic), default: []].append(
+                Message(size: cast.payload.readableBytes, headers: cast.headers))
+        }
+    }
+
+    mutating func sent(_ frame: ByteBuffer, by sender: Int, frameSizeMax: Int) {
+        guard let decoded = try? decoder.decode(frame) else { return fault("node \(sender) sent garbage") }
+        if frame.readableBytes > frameSizeMax { fault("a frame of \(frame.readableBytes) bytes") }
+        let number = decoded.header.sequence
+        let expected = nextNumber[sender] ?? 1
+        if number != expected { fault("node \(sender) sent frame \(number), not \(expected)") }
+        if decoded.header.isHead { return }
+        nextNumber[sender] = number + 1
+        for record in decoded.records {
+            switch record {
+            case .run(let run):
+                for offset in 0..<UInt64(run.count) {
+                    place(Lane(sender: sender, topic: run.topic), run.firstSequence + offset, number)
+                }
+            case .chunk(let chunk):
+                if let start = chunk.start {
+                    chunked[[UInt64(sender), chunk.number]] =
+                        (Lane(sender: sender, topic: start.topic), start.sequence)
+                }
+                guard let (lane, sequence) = chunked[[UInt64(sender), chunk.number]] else {
+                    fault("a chunk without a start")
+                    continue
+                }
+                place(lane, sequence, number)
+            case .announce, .head: break
+            }
+        }
+        for member in 0..<nodes where member != sender {
+            // Before the first report the member has promised nothing; the sender has its own small trust.
+            guard let limit = told[Pair(sender: sender, member: member)] else { continue }
+            if number >= limit + 64 {
+                fault("frame \(number) is beyond the limit \(limit) of node \(member)")
+            }
+        }
+    }
+
+    private mutating func place(_ lane: Lane, _ sequence: UInt64, _ frame: UInt64) {
+        guard var list = messages[lane], sequence >= 1, sequence <= list.count else {
+            return fault("a message nobody submitted: \(lane.topic) \(sequence)")
+        }
+        let index = Int(sequence) - 1
+        if list[index].firstFrame == nil { list[index].firstFrame = frame }
+        list[index].lastFrame = frame
+        messages[lane] = list
+    }
+
+    // MARK: Receiving
+
+    mutating func dropped(_ frame: ByteBuffer, from sender: Int, at member: Int) {
+        guard let header = try? decoder.decode(frame).header, !header.isHead else { return }
+        missing[Pair(sender: sender, member: member), default: []].insert(header.sequence)
+    }
+
+    mutating func reads(_ frame: ByteBuffer, at member: Int) {
+        guard let header = try? decoder.decode(frame).header else { return }
+        let pair = Pair(sender: sender(header.streamID), member: member)
+        if starts[pair] == nil { starts[pair] = header.sequence }
+    }
+
+    mutating func reported(_ report: ByteBuffer) {
+        guard let decoded = try? Report(reading: report), report.readableBytes <= Report.sizeMax else {
+            return fault("a bad report")
+        }
+        let member = Int(decoded.member.name.dropFirst(5)) ?? -1
+        for stream in decoded.streams {
+            let pair = Pair(sender: sender(stream.streamID), member: member)
+            if let before = told[pair], stream.limit < before { fault("node \(member) took a limit back") }
+            told[pair] = max(told[pair] ?? 0, stream.limit)
+        }
+    }
+
+    mutating func delivered(_ record: InboundRecord, at member: Int) {
+        let sender = Int(record.from.name.dropFirst(5)) ?? -1
+        let lane = Lane(sender: sender, topic: record.topic)
+        var count = 0
+        for (sequence, payload) in record.messages {
+            count += 1
+            guard let list = messages[lane], sequence >= 1, sequence <= list.count else {
+                fault("node \(member) got \(lane.topic) \(sequence), which nobody sent")
+                continue
+            }
+            let message = list[Int(sequence) - 1]
+            if sequence <= lastHeard[member]?[lane] ?? 0 {
+                fault("node \(member) got \(lane.topic) \(sequence) again or out of order")
+            }
+            lastHeard[member, default: [:]][lane] = sequence
+            heard[member, default: [:]][lane, default: []].insert(sequence)
+            if payload != SimulatedNode.payload(sender, record.topic, sequence, message.size) {
+                fault("node \(member) got other bytes in \(lane.topic) \(sequence)")
+            }
+            if record.headers != message.headers { fault("node \(member) got other headers") }
+        }
+        if count != record.count { fault("a record of \(record.count) had \(count)") }
+    }
+
+    mutating func happened(
+        _ events: [StreamEvent], at member: Int, outcome: inout ChannelSimulation.Outcome
+    ) {
+        for event in events {
+            switch event {
+            case .loss(let loss):
+                outcome.lost += loss.count
+                losses[Pair(sender: sender(loss.stream), member: member), default: []].append(loss)
+            case .memberStalled: outcome.stalls += 1
+            default: break
+            }
+        }
+    }
+
+    // MARK: Judgement
+
+    mutating func judge(
+        nodes list: [SimulatedNode], outcome: inout ChannelSimulation.Outcome, lossless: Bool
+    ) {
+        for (lane, sent) in messages {
+            for member in 0..<nodes where member != lane.sender {
+                let pair = Pair(sender: lane.sender, member: member)
+                let start = starts[pair] ?? .max
+                let got = heard[member]?[lane] ?? []
+                for (index, message) in sent.enumerated() where !got.contains(UInt64(index) + 1) {
+                    guard let first = message.firstFrame, let last = message.lastFrame else {
+                        fault("\(lane.topic) \(index + 1) was never sent")
+                        continue
+                    }
+                    let isCovered = (losses[pair] ?? []).contains { $0.first <= last && $0.last >= first }
+                    if isCovered || first < start && !lossless { continue }
+                    fault(
+                        "node \(member) misses \(lane.topic) \(index + 1), frames \(first)-\(last), silently")
+                }
+            }
+        }
+        for (pair, list) in losses {
+            if lossless { fault("node \(pair.member) lost \(list.count) ranges of node \(pair.sender)") }
+            let dropped = missing[pair] ?? []
+            for (earlier, later) in zip(list, list.dropFirst()) where later.first <= earlier.last {
+                fault("node \(pair.member) declared \(earlier.first)-\(earlier.last) and \(later.first) lost")
+            }
+            for loss in list where loss.reason == .unrepaired {
+                for frame in loss.first...loss.last where !dropped.contains(frame) {
+                    fault("node \(pair.member) declared frame \(frame) lost, which it was given")
+                }
+            }
+        }
+        if lossless, outcome.overflows > 0 { fault("\(outcome.overflows) frames found a full socket buffer") }
+        for node in list where node.machine.heldBytes != 0 && lossless {
+            fault("node \(node.index) still holds \(node.machine.heldBytes) bytes")
+        }
+        outcome.faults += faults
+    }
+}

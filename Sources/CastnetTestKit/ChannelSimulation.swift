@@ -1,0 +1,270 @@
+package import CastnetCore
+internal import NIOCore
+
+/// Nodes on one channel in virtual time: real machines, a modelled PGM (in order, usually there), bounded
+/// socket buffers and consumers of a given speed. An oracle watches every message.
+package struct ChannelSimulation: ~Copyable {
+    /// What is built and what it must bear.
+    package struct Scenario: Sendable {
+        package var seed: UInt64
+        package var nodes = 3
+        /// How many of the nodes send.
+        package var senders = 1
+        package var topics = 2
+        package var messages = 200
+        package var sizes: ClosedRange<Int> = 0...300
+        /// Every so many messages a large one comes; 0: none.
+        package var largeEvery = 0
+        package var largeSize = 64 << 10
+        package var settings = ChannelSettings(name: "sim", group: "239.192.7.10", port: 7500)
+        package var limits = LimitSettings()
+        package var frameSizeMax = 1448
+        /// Frames PGM gives up on, frames seen twice, lost and doubled reports.
+        package var frameDrop = 0.0
+        package var frameDuplicate = 0.0
+        package var reportDrop = 0.0
+        /// Bytes a second the slowest member's subscription is read with; nil: at once.
+        package var slowConsumer: Double?
+        /// A member stops for so long in the middle.
+        package var pause: Duration?
+        /// Messages are submitted in batches of up to so many, so far apart.
+        package var batch = 50
+        package var batchInterval: Duration = .microseconds(500)
+        package var timeMax: Duration = .seconds(60)
+
+        package init(seed: UInt64) { self.seed = seed }
+    }
+
+    /// What a run was like.
+    package struct Outcome: Sendable {
+        /// What the oracle found wrong.
+        package var faults: [String] = []
+        package var delivered = 0
+        package var lost: UInt64 = 0
+        package var overflows = 0
+        package var backlogMax = 0
+        package var frames = 0
+        package var reports = 0
+        package var seconds = 0.0
+        package var stalls = 0
+    }
+
+    private enum Wake: Sendable {
+        case service(Int)
+        case deadline(Int)
+        case drain(Int)
+        case submit(Int)
+    }
+
+    package let scenario: Scenario
+    private var nodes: [SimulatedNode] = []
+    private var network: VirtualNetwork
+    private var clock = VirtualClock()
+    private var agenda = Agenda<Wake>()
+    private var generator: SeededGenerator
+    private var oracle: ChannelOracle
+    private var outcome = Outcome()
+
+    package init(_ scenario: Scenario) {
+        self.scenario = scenario
+        generator = SeededGenerator(seed: scenario.seed)
+        network = VirtualNetwork(seed: scenario.seed ^ 0xA5A5)
+        network.frameFaults.drop = scenario.frameDrop
+        network.frameFaults.duplicate = scenario.frameDuplicate
+        network.faults.drop = scenario.reportDrop
+        network.faults.reorder = 0.05
+        network.faults.duplicate = 0.02
+        oracle = ChannelOracle(nodes: scenario.nodes)
+        for index in 0..<scenario.nodes {
+            nodes.append(SimulatedNode(index, scenario, now: clock.now))
+            network.join(1, index)
+        }
+        for node in nodes {
+            node.machine.membersChanged(nodes.map(\.identity), now: clock.now)
+        }
+        nodes[scenario.nodes - 1].consumerRate = scenario.slowConsumer
+        plan()
+    }
+
+    /// Splits each sender's messages into batches and sets their times.
+    private mutating func plan() {
+        for sender in 0..<scenario.senders {
+            var at = clock.now
+            var left = scenario.messages
+            while left > 0 {
+                let count = min(left, Int.random(in: 1...scenario.batch, using: &generator))
+                nodes[sender].batches.append(count)
+                agenda.add(.submit(sender), at: at)
+                at = at + generator.jitter(scenario.batchInterval, in: 0...2)
+                left -= count
+            }
+        }
+        if let pause = scenario.pause {
+            network.pause(scenario.nodes - 1, until: clock.now + .milliseconds(5) + pause)
+            nodes[scenario.nodes - 1].pausedUntil = clock.now + .milliseconds(5) + pause
+        }
+    }
+
+    // MARK: Time
+
+    /// Runs until every message has arrived or is accounted for, or time is up; then asks the oracle.
+    package mutating func run() -> Outcome {
+        let start = clock.now
+        let end = start + scenario.timeMax
+        var quietSince = start
+        var progress = -1
+        while let at = earliest(agenda.nextAt, network.nextAt), at <= end {
+            clock.advance(to: at)
+            if let arrival = network.popArrival(until: clock.now) {
+                arrived(arrival.2, at: arrival.to)
+            } else if agenda.nextAt.map({ $0 <= clock.now }) ?? false, let (_, wake) = agenda.popFirst() {
+                act(wake)
+            }
+            let total = outcome.delivered + outcome.frames
+            if total != progress {
+                progress = total
+                quietSince = clock.now
+            }
+            if isDone, clock.now >= quietSince + .seconds(2) { break }
+        }
+        outcome.seconds = (quietSince - start).seconds
+        oracle.judge(nodes: nodes, outcome: &outcome, lossless: isLossless)
+        if !isDone {
+            outcome.faults.append("no progress: messages are still queued after \(scenario.timeMax)")
+        }
+        return outcome
+    }
+
+    /// True when nothing may be missing.
+    private var isLossless: Bool { scenario.frameDrop == 0 && scenario.pause == nil }
+
+    private var isDone: Bool {
+        nodes.allSatisfy { $0.batches.isEmpty && $0.machine.queuedBytes == 0 && $0.buffer.isEmpty }
+            && nodes.allSatisfy { $0.backlog == 0 }
+    }
+
+    private mutating func act(_ wake: Wake) {
+        switch wake {
+        case .service(let index):
+            nodes[index].isServicePlanned = false
+            service(index)
+        case .deadline(let index):
+            guard nodes[index].deadline.map({ $0 <= clock.now }) ?? false else { return }
+            nodes[index].deadline = nil
+            service(index)
+        case .drain(let index): drain(index)
+        case .submit(let index): submit(index)
+        }
+    }
+
+    private mutating func planService(_ index: Int, after delay: Duration) {
+        guard !nodes[index].isServicePlanned else { return }
+        nodes[index].isServicePlanned = true
+        agenda.add(.service(index), at: max(clock.now + delay, nodes[index].pausedUntil(clock.now)))
+    }
+
+    // MARK: Events
+
+    private mutating func arrived(_ arrival: VirtualNetwork.Arrival, at index: Int) {
+        switch arrival {
+        case .frame(let frame, let from):
+            if nodes[index].buffer(frame) {
+                planService(index, after: generator.jitter(.microseconds(40), in: 0.5...2))
+            } else {
+                outcome.overflows += 1
+                oracle.dropped(frame, from: from, at: index)
+            }
+        case .datagram(let datagram, let from, _):
+            let address = DatagramAddress(address: 0x0A4D_0000 + UInt32(from), port: 9000)
+            nodes[index].machine.reportReceived(datagram, from: address, now: clock.now)
+            planService(index, after: .microseconds(10))
+        case .opened, .bytes, .closed: break
+        }
+    }
+
+    /// One turn of the engine: read, deliver, send, report, plan.
+    private mutating func service(_ index: Int) {
+        let node = nodes[index]
+        let now = clock.now
+        if now < node.pausedUntil { return agenda.add(.service(index), at: node.pausedUntil) }
+        let frames = node.read(64)
+        for frame in frames {
+            oracle.reads(frame, at: index)
+            node.machine.frameReceived(frame, now: now)
+        }
+        node.machine.timerFired(now: now)
+        handOver(index)
+        for _ in 0..<64 {
+            var frame = ByteBuffer()
+            guard node.machine.nextFrame(into: &frame, now: now) else { break }
+            outcome.frames += 1
+            oracle.sent(frame, by: index, frameSizeMax: scenario.frameSizeMax)
+            for missing in network.frame(frame, from: index, group: 1, now: now) {
+                oracle.dropped(frame, from: index, at: missing)
+            }
+        }
+        for _ in 0..<16 {
+            var report = ByteBuffer()
+            guard let address = node.machine.nextReport(into: &report, now: now) else { break }
+            outcome.reports += 1
+            oracle.reported(report)
+            network.send(report, from: index, to: Int(address.address & 0xFFFF), now: now)
+        }
+        handOver(index)
+        planNext(index)
+    }
+
+    private mutating func planNext(_ index: Int) {
+        let node = nodes[index]
+        if !node.buffer.isEmpty { planService(index, after: .microseconds(20)) }
+        // As in the engine: a deadline that has passed is served within 50 µs.
+        guard let at = node.machine.nextDeadline(now: clock.now) else { return }
+        let wakeAt = max(at, clock.now + .microseconds(50))
+        guard node.deadline.map({ wakeAt < $0 }) ?? true else { return }
+        node.deadline = wakeAt
+        agenda.add(.deadline(index), at: wakeAt)
+    }
+
+    private mutating func handOver(_ index: Int) {
+        let node = nodes[index]
+        let records = node.machine.takeDeliveries()
+        for record in records {
+            outcome.delivered += record.count
+            oracle.delivered(record, at: index)
+            let bytes = record.body.readableBytes
+            if node.consumerRate != nil { node.backlogRecords.append(bytes) }
+        }
+        oracle.happened(node.machine.takeEvents(), at: index, outcome: &outcome)
+        guard node.consumerRate != nil, !records.isEmpty else { return }
+        node.machine.backlogChanged(bytes: node.backlog, now: clock.now)
+        outcome.backlogMax = max(outcome.backlogMax, node.backlog)
+        planDrain(index)
+    }
+
+    private mutating func planDrain(_ index: Int) {
+        let node = nodes[index]
+        guard !node.isDraining, let rate = node.consumerRate, let bytes = node.backlogRecords.first else {
+            return
+        }
+        node.isDraining = true
+        agenda.add(.drain(index), at: clock.now + .nanoseconds(Int64(Double(max(1, bytes)) / rate * 1e9)))
+    }
+
+    private mutating func drain(_ index: Int) {
+        let node = nodes[index]
+        node.isDraining = false
+        if !node.backlogRecords.isEmpty { node.backlogRecords.removeFirst() }
+        node.machine.backlogChanged(bytes: node.backlog, now: clock.now)
+        planDrain(index)
+        planService(index, after: .microseconds(20))
+    }
+
+    private mutating func submit(_ index: Int) {
+        let node = nodes[index]
+        guard !node.batches.isEmpty else { return }
+        let casts = node.makeCasts(node.batches.removeFirst(), scenario, &generator, now: clock.now)
+        oracle.submitted(casts, by: index)
+        node.machine.submit(casts, now: clock.now)
+        planService(index, after: .microseconds(10))
+    }
+}

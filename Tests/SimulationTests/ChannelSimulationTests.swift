@@ -1,0 +1,123 @@
+import CastnetCore
+import CastnetTestKit
+import NIOCore
+import Testing
+
+/// The channel machines in virtual time: every seed is a run of its own, printed when it fails.
+@Suite struct ChannelSimulationTests {
+    private typealias Scenario = ChannelSimulation.Scenario
+
+    private func run(_ seeds: Range<UInt64>, _ shape: (inout Scenario, inout SeededGenerator) -> Void) {
+        for seed in seeds {
+            var scenario = Scenario(seed: seed)
+            var generator = SeededGenerator(seed: seed &* 7919)
+            shape(&scenario, &generator)
+            var simulation = ChannelSimulation(scenario)
+            let outcome = simulation.run()
+            #expect(outcome.faults == [], "seed \(seed): \(outcome)")
+            if !outcome.faults.isEmpty { return }
+        }
+    }
+
+    @Test("without loss everything arrives once and in order")
+    func lossless() {
+        run(0..<60) { scenario, generator in
+            scenario.nodes = Int.random(in: 2...6, using: &generator)
+            scenario.senders = Int.random(in: 1...min(3, scenario.nodes), using: &generator)
+            scenario.topics = Int.random(in: 1...5, using: &generator)
+            scenario.messages = 120
+            scenario.frameDuplicate = seedIsOdd(scenario.seed) ? 0.05 : 0
+            scenario.frameSizeMax = [480, 1448, 1448, 8900][Int.random(in: 0..<4, using: &generator)]
+        }
+    }
+
+    @Test("small buffers and slow consumers hold the sender back and lose nothing")
+    func pressed() {
+        run(100..<140) { scenario, generator in
+            scenario.nodes = 3
+            scenario.senders = Int.random(in: 1...2, using: &generator)
+            scenario.messages = 150
+            scenario.sizes = 0...4000
+            scenario.batchInterval = .microseconds(50)
+            scenario.settings.receiveBuffer = Int.random(in: 48...256, using: &generator) << 10
+            scenario.limits.subscriptionBacklog = 64 << 10
+            scenario.slowConsumer = Double.random(in: 1e6...2e7, using: &generator)
+            scenario.reportDrop = seedIsOdd(scenario.seed) ? 0.1 : 0
+        }
+    }
+
+    @Test("a consumer that is slow holds its backlog at the limit")
+    func backlog() {
+        for seed in 150..<UInt64(160) {
+            var scenario = Scenario(seed: seed)
+            scenario.messages = 600
+            scenario.sizes = 500...1000
+            scenario.limits.subscriptionBacklog = 100_000
+            scenario.slowConsumer = 2e6
+            var simulation = ChannelSimulation(scenario)
+            let outcome = simulation.run()
+            #expect(outcome.faults == [], "seed \(seed): \(outcome)")
+            #expect(outcome.backlogMax <= 100_000 + 10_000, "seed \(seed): \(outcome)")
+        }
+    }
+
+    @Test("large messages of several topics interleave and arrive whole")
+    func large() {
+        run(200..<212) { scenario, generator in
+            scenario.nodes = 3
+            scenario.messages = 40
+            scenario.topics = 3
+            scenario.largeEvery = 6
+            scenario.largeSize = 150_000
+            scenario.senders = Int.random(in: 1...2, using: &generator)
+        }
+    }
+
+    @Test("whatever is missing is declared, with exact ranges")
+    func loss() {
+        run(300..<370) { scenario, generator in
+            scenario.nodes = Int.random(in: 2...5, using: &generator)
+            scenario.senders = Int.random(in: 1...2, using: &generator)
+            scenario.frameDrop = [0.01, 0.05, 0.2, 0.4][Int.random(in: 0..<4, using: &generator)]
+            scenario.frameDuplicate = 0.02
+            scenario.reportDrop = 0.1
+            scenario.largeEvery = 20
+            scenario.largeSize = 20_000
+            scenario.messages = 120
+        }
+    }
+
+    @Test("a member that stops is named, the others go on, and it comes back")
+    func pause() {
+        for seed in 400..<UInt64(410) {
+            var scenario = Scenario(seed: seed)
+            scenario.nodes = 4
+            scenario.pause = .seconds(3)
+            scenario.settings.receiveBuffer = 128 << 10
+            scenario.messages = 800
+            scenario.batchInterval = .milliseconds(5)
+            var simulation = ChannelSimulation(scenario)
+            let outcome = simulation.run()
+            #expect(outcome.faults == [], "seed \(seed): \(outcome)")
+            #expect(outcome.stalls >= 1, "seed \(seed): \(outcome)")
+            #expect(outcome.seconds < 8, "seed \(seed): \(outcome)")
+        }
+    }
+
+    @Test("a fixed rate is kept")
+    func rate() {
+        for seed in 500..<UInt64(505) {
+            var scenario = Scenario(seed: seed)
+            scenario.settings.rate = 1_000_000
+            scenario.messages = 300
+            scenario.sizes = 900...1100
+            scenario.batchInterval = .microseconds(10)
+            var simulation = ChannelSimulation(scenario)
+            let outcome = simulation.run()
+            #expect(outcome.faults == [], "seed \(seed): \(outcome)")
+            #expect(outcome.seconds > 0.3 && outcome.seconds < 1.2, "seed \(seed): \(outcome)")
+        }
+    }
+
+    private func seedIsOdd(_ seed: UInt64) -> Bool { seed % 2 == 1 }
+}
