@@ -11,6 +11,7 @@ struct CastnetCommand: AsyncParsableCommand {
         subcommands: [
             CheckCommand.self,
             ExplainCommand.self,
+            BenchCommand.self,
             DemoCommand.self,
             LabCommand.self,
             ServeCommand.self,

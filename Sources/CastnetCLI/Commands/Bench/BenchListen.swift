@@ -1,0 +1,113 @@
+internal import ArgumentParser
+internal import Castnet
+internal import Foundation
+internal import NIOCore
+internal import NIOFoundationCompat
+internal import Synchronization
+
+/// `castnet bench listen`: counts what is fanned out, echoes what is called.
+struct BenchListen: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "listen", abstract: "The far end of a measurement, until SIGINT or SIGTERM.")
+
+    @OptionGroup var common: CommonOptions
+    @OptionGroup var config: ConfigOptions
+    @Argument(help: "The topic.")
+    var topic: String
+
+    mutating func run() async throws {
+        let configuration = try config.configuration(json: common.json)
+        common.startLogging(fallback: configuration.admin.logLevel)
+        let topic = try Topic(self.topic)
+        let stop = StopSignals()
+        let node = try Node(configuration: configuration)
+        try await node.start()
+        let tally = BenchTally(node: node.identity.name)
+        let subscription = try await node.subscribe(TopicPattern(topic))
+        // Served under the node's own name, so that the near end can ask each listener alone.
+        let control = try Topic("\(topic).bench")
+        try await node.serve(control, inline: { message in tally.answer(message) })
+        try await node.serve(
+            topic,
+            inline: { message in
+                // Fanouts are the subscription's; calls are echoed, casts taken.
+                message.kind == .call ? .reply(message.payload) : .done
+            })
+        let losses = Task { for await loss in node.losses() { tally.lost(Int(clamping: loss.count)) } }
+        let reader = Task {
+            var iterator = subscription.makeAsyncIterator()
+            while let batch = await iterator.nextBatch() { tally.take(batch) }
+        }
+        if common.json {
+            try JSONLine.print(BenchReady(node: node.identity.name, topic: topic.name))
+        } else {
+            JSONLine.write("listening: \(node.identity.name) on \(topic)")
+        }
+        _ = await stop.first(within: .seconds(86_400))
+        subscription.cancel()
+        await reader.value
+        losses.cancel()
+        await node.stop(drain: .seconds(1))
+        if common.json { try JSONLine.print(tally.report()) }
+    }
+}
+
+private struct BenchReady: Encodable {
+    var event = "ready"
+    var node: String
+    var topic: String
+}
+
+/// What one listener has counted since the last reset.
+final class BenchTally: Sendable {
+    private let state: Mutex<BenchReport>
+    private let cpuAtReset = Mutex(ProcessFacts.processorSeconds)
+
+    init(node: String) { state = Mutex(BenchReport(node: node)) }
+
+    func take(_ batch: MessageBatch) {
+        var (messages, bytes, sample) = (0, 0, nil as UInt64?)
+        batch.forEachPayload { payload in
+            messages += 1
+            bytes += payload.readableBytes
+            if sample == nil { sample = payload.getInteger(at: payload.readerIndex, as: UInt64.self) }
+        }
+        let now = ProcessFacts.now
+        let (count, volume, sentAt) = (messages, bytes, sample)
+        state.withLock { state in
+            state.messages += count
+            state.bytes += volume
+            state.last_s = now
+            // One sample a batch, up to 100,000: enough for a p999.
+            if let sentAt, state.latencies.count < 100_000 {
+                state.latencies.append(max(0, now - Double(sentAt) / 1e6))
+            }
+        }
+    }
+
+    func lost(_ count: Int) { state.withLock { $0.lost += count } }
+
+    func report() -> BenchReport {
+        let cpu = ProcessFacts.processorSeconds - cpuAtReset.withLock { $0 }
+        return state.withLock { state in
+            var report = state
+            report.cpu_s = cpu
+            report.rss_max_bytes = ProcessFacts.residentMax
+            return report
+        }
+    }
+
+    /// Answers the near end.
+    func answer(_ message: Message) -> Response {
+        switch message.headers[BenchControl.header] {
+        case BenchControl.reset:
+            state.withLock { $0 = BenchReport(node: $0.node) }
+            cpuAtReset.withLock { $0 = ProcessFacts.processorSeconds }
+            return .done
+        case BenchControl.report:
+            guard let data = try? JSONEncoder().encode(report()) else { return .reject("no report") }
+            return .reply(ByteBuffer(data: data))
+        default: return .reject("unknown \(BenchControl.header) header")
+        }
+    }
+}
