@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 packages=(libpgm-dev pkg-config iproute2 iptables nftables ethtool util-linux procps)
 missing=()
 for package in "${packages[@]}"; do
-    [ "$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)" = "install ok installed" ] || missing+=("$package")
+    [ "$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)" = "install ok installed" ] ||
+        missing+=("$package")
 done
 if ((${#missing[@]} > 0)); then
     sudo=()

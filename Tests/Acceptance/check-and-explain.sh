@@ -20,7 +20,8 @@ check "at least 25 broken configurations" "[ $files -ge 25 ]"
 
 config=$ROOT/Examples/loopback/castnet.yaml
 check_json "a good one" "$("$CASTNET" check "$config" --json)" '.ok'
-for case in "scheduler call persistent" "agents.l2 fanout multicast" "agents.l2 call ephemeral" "x cast ephemeral"; do
+for case in "scheduler call persistent" "agents.l2 fanout multicast" "agents.l2 call ephemeral" \
+    "x cast ephemeral"; do
     read -r topic kind carrier <<<"$case"
     check_json "explain $topic $kind" "$("$CASTNET" explain "$config" "$topic" --kind "$kind" --json)" \
         ".carrier == \"$carrier\""
