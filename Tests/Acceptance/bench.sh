@@ -38,7 +38,8 @@ for inflight in 1 64; do
     call=$("$CASTNET" bench call "$WORK/bench.yaml" bench --interface lo --listen 127.0.0.1:0 --size 64 \
         --seconds "$seconds" --in-flight "$inflight" --json --log-level error)
     echo "$call"
-    check_json "calls, $inflight in flight, over one connection" "$call" '.calls > 0 and .connections_opened <= 1'
+    check_json "calls, $inflight in flight, over one connection" "$call" \
+        '.calls > 0 and .connections_opened <= 1'
     check_json "memory of the caller, $inflight in flight" "$call" ".rss_max_bytes < $memory"
     ((inflight == 1)) && p50=$(jq .latency_s.p50 <<<"$call")
 done

@@ -78,12 +78,16 @@ extension Node {
         try await announce()
         return Subscription(queue: queue) { [registry, weak self] in
             registry.remove(queue)
-            guard let self else { return }
+            // A node that has stopped has said goodbye already.
+            guard let self, (try? checkRunning()) != nil else { return }
             loop.execute { [shell] in shell.announce() }
         }
     }
 
-    private func resumeReading() { loop.execute { [shell] in shell.unicast?.resumeReading() } }
+    private func resumeReading() {
+        guard (try? checkRunning()) != nil else { return }
+        loop.execute { [shell] in shell.unicast?.resumeReading() }
+    }
 
     private func announce() async throws {
         try await loop.submit { [shell] in shell.announce() }.get()

@@ -1,5 +1,6 @@
 // The properties are JSON keys, which are a contract.
 // swift-format-ignore-file: AlwaysUseLowerCamelCase
+
 internal import ArgumentParser
 internal import Castnet
 internal import Foundation
