@@ -32,7 +32,7 @@ extension Unicast {
     private func accept(_ channel: any Channel) throws {
         tick()
         let address = channel.remoteAddress?.ipAddress ?? ""
-        if isClosing { throw CastnetError(.stopped, "the node is stopping") }
+        if isLeaving { throw CastnetError(.stopped, "the node is stopping") }
         if connectedCount + dials.dialsInFlight >= configuration.limits.connections, !closeLeastRecentlyUsed()
         {
             counters.add(.limitConnectionsHit)
@@ -265,14 +265,24 @@ extension Unicast {
 
     // MARK: The end
 
+    /// Begins to stop: nothing new is taken in, and the peers are told, so that what crosses their goodbye
+    /// goes to other members. What was taken in is still answered.
+    package func leave() {
+        tick()
+        guard !isLeaving else { return }
+        isLeaving = true
+        listener?.close(promise: nil)
+        for link in links.values { link.leave() }
+        flushLinks()
+    }
+
     /// Stops: no new message is taken, what is under way may finish for `drain`, then every link says
     /// goodbye.
     package func close(drain: Duration) -> EventLoopFuture<Void> {
-        tick()
+        leave()
         isClosing = true
-        for link in links.values { link.leave() }
         let done = loop.makePromise(of: Void.self)
-        let listenerClosed = listener?.close() ?? loop.makeSucceededVoidFuture()
+        let listenerClosed = listener?.closeFuture ?? loop.makeSucceededVoidFuture()
         listenerClosed.whenComplete { [self] _ in waitUntilIdle(until: now + drain, done) }
         return done.futureResult
     }

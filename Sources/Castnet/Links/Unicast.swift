@@ -17,8 +17,7 @@ package final class Unicast: @unchecked Sendable {
         let startedAt: Instant
         var member: Member?
         weak var link: Link?
-        var tried: Set<NodeIdentity> = []
-        var attempts = 0
+        var attempts = Attempts()
 
         init(_ message: OutboundMessage, _ completion: Completion, pinned: Member?, startedAt: Instant) {
             self.message = message
@@ -63,6 +62,7 @@ package final class Unicast: @unchecked Sendable {
     private var dirty: [Link] = []
     private var pausedLinks: [Link] = []
     var listener: (any Channel)?
+    var isLeaving = false
     var isClosing = false
 
     package init(
@@ -134,7 +134,7 @@ package final class Unicast: @unchecked Sendable {
         if isClosing { return finish(id, .released, "this node is stopping") }
         guard let member = entry.pinned ?? pickMember(for: entry) else { return waitForMember(id, entry) }
         entry.member = member
-        entry.attempts += 1
+        entry.attempts.begin(at: member.identity)
         if message.route.balance != .roundRobin { outstandingPerMember[member.identity, default: 0] += 1 }
         if member.identity == identity { return deliverHere(id, message) }
         let key = linkKey(for: message, to: member, id: id)
@@ -157,13 +157,7 @@ package final class Unicast: @unchecked Sendable {
                     || (message.instance != nil && member.instance != message.instance)
             }
         }
-        if candidates.count > 1 {
-            // One that failed gets it again only where no other is left; one in back-off only when all are.
-            let untried = candidates.filter { !entry.tried.contains($0.identity) }
-            if !untried.isEmpty { candidates = untried }
-            let open = candidates.filter { !dials.isBackingOff($0.identity, now: now) }
-            if !open.isEmpty { candidates = open }
-        }
+        candidates = entry.attempts.preferred(candidates) { dials.isBackingOff($0, now: now) }
         return balancer.pick(candidates, topic: message.topic, balance: message.route.balance) {
             outstandingPerMember[$0, default: 0]
         }
@@ -196,6 +190,19 @@ package final class Unicast: @unchecked Sendable {
         unserved = [:]
         for id in waiting.values.joined().sorted() {
             if let entry = outstanding[id] { route(id, entry) }
+        }
+        flushLinks()
+    }
+
+    /// A node says that it stops: nothing new goes to it, what it has it will answer.
+    package func memberLeft(_ member: NodeIdentity) {
+        tick()
+        for (id, entry) in outstanding where entry.pinned?.identity == member {
+            if entry.link?.mayHaveBeenTaken(id) != true { finish(id, .released, "\(member) has left") }
+        }
+        for link in links.values where link.key != nil && (link.peer ?? link.key?.peer) == member {
+            retire(link)
+            if link.isIdle { end(link, .stopping, .idle) }
         }
         flushLinks()
     }
@@ -271,17 +278,12 @@ package final class Unicast: @unchecked Sendable {
     /// A link no longer carries this message. `wasTaken`: its peer may have looked at it.
     func linkLost(_ id: UInt64, wasTaken: Bool, why: String) {
         guard let entry = outstanding[id] else { return }
-        let route = entry.message.route
-        if wasTaken {
-            let mayRepeat = route.retry != .none && route.idempotent && entry.attempts < route.attempts
-            guard mayRepeat else { return finish(id, .lost, why) }
+        switch entry.attempts.linkLost(wasTaken: wasTaken, route: entry.message.route) {
+        case .end(let outcome): finish(id, outcome, why)
+        case .again:
+            unassign(entry)
+            retryLater(id, entry)
         }
-        // What certainly was not executed may go to another member, or to the same one after its back-off.
-        if !wasTaken || route.retry == .otherMember, let member = entry.member?.identity {
-            entry.tried.insert(member)
-        }
-        unassign(entry)
-        retryLater(id, entry)
     }
 
     /// Tries again at once where somebody can be dialled, otherwise when the first back-off is over.
@@ -402,12 +404,15 @@ package final class Unicast: @unchecked Sendable {
 
     func answered(_ head: ReplyHead, _ payload: ByteBuffer, on link: Link) {
         guard let entry = outstanding[head.id] else { return counters.add(.linkRepliesLate) }
-        if head.outcome == .released, entry.message.route.retry == .otherMember, entry.pinned == nil,
-            entry.attempts < entry.message.route.attempts
+        let route = entry.message.route
+        if head.outcome == .released,
+            entry.attempts.released(isLeaving: link.isLeft, isPinned: entry.pinned != nil, route: route)
+                == .again
         {
             link.unassign(head.id)
-            linkLost(head.id, wasTaken: false, why: head.why ?? "released")
-            return link.closeIfDone(linger: jittered(entry.message.route.linger))
+            unassign(entry)
+            retryLater(head.id, entry)
+            return link.closeIfDone(linger: jittered(route.linger))
         }
         finish(head.id, head.outcome, head.why, headers: head.headers, payload: payload)
     }

@@ -99,6 +99,8 @@ final class NodeShell: @unchecked Sendable {
     }
 
     func stop(drain: Duration) async {
+        // The peers hear first, so that nothing they send meanwhile is refused for want of a handler.
+        _ = try? await loop.submit { [self] in unicast?.leave() }.get()
         let served = registry.close()
         _ = try? await loop.flatSubmit { [self] in
             directory?.stop() ?? loop.makeSucceededVoidFuture()
@@ -224,6 +226,7 @@ final class NodeShell: @unchecked Sendable {
         case .died(let member), .superseded(let member, _): memberGone(member)
         case .left(let member):
             // Its links say goodbye themselves once what is under way has finished.
+            unicast.memberLeft(member)
             book.memberGone(member, now: MonotonicClock.now)
             tellReceipts()
         case .nameConflict(let conflict):

@@ -164,3 +164,59 @@ struct LinkPartsTests {
         #expect(queue.next(openLinks: 0, now: now) == .none)
     }
 }
+
+@Suite("Attempts")
+struct AttemptsTests {
+    private let one = NodeIdentity(name: "a", incarnation: Incarnation(1))
+    private let two = NodeIdentity(name: "b", incarnation: Incarnation(1))
+
+    private func member(_ identity: NodeIdentity) -> Member {
+        Member(identity: identity, server: identity.name, addresses: [])
+    }
+
+    private func route(_ retry: Route.Retry, idempotent: Bool = false) -> Route {
+        var route = Route(carrier: .persistent)
+        route.retry = retry
+        route.idempotent = idempotent
+        return route
+    }
+
+    @Test("what was not taken goes on for as long as it takes, elsewhere first")
+    func untaken() {
+        var attempts = Attempts()
+        for _ in 0..<10 {
+            attempts.begin(at: one)
+            #expect(attempts.linkLost(wasTaken: false, route: route(.none)) == .again)
+        }
+        let both = [member(one), member(two)]
+        #expect(attempts.preferred(both) { _ in false }.map(\.identity) == [two])
+        #expect(attempts.preferred([member(one)]) { _ in false }.map(\.identity) == [one])
+        #expect(attempts.preferred(both) { $0 == two }.map(\.identity) == [two])
+        #expect(Attempts().preferred(both) { $0 == two }.map(\.identity) == [one])
+    }
+
+    @Test("what may have been executed is lost, unless repeating does no harm, up to the attempts")
+    func taken() {
+        var attempts = Attempts()
+        attempts.begin(at: one)
+        #expect(attempts.linkLost(wasTaken: true, route: route(.otherMember)) == .end(.lost))
+        let harmless = route(.otherMember, idempotent: true)
+        #expect(attempts.linkLost(wasTaken: true, route: harmless) == .again)
+        attempts.begin(at: two)
+        #expect(attempts.linkLost(wasTaken: true, route: harmless) == .end(.lost))
+    }
+
+    @Test("what a member gives back goes to another where the policy says so, or the member is leaving")
+    func released() {
+        var attempts = Attempts()
+        attempts.begin(at: one)
+        #expect(attempts.released(isLeaving: false, isPinned: false, route: route(.none)) == .end(.released))
+        #expect(attempts.released(isLeaving: true, isPinned: true, route: route(.none)) == .end(.released))
+        #expect(attempts.released(isLeaving: true, isPinned: false, route: route(.none)) == .again)
+        #expect(attempts.released(isLeaving: false, isPinned: false, route: route(.otherMember)) == .again)
+        attempts.begin(at: two)
+        let end = attempts.released(isLeaving: false, isPinned: false, route: route(.otherMember))
+        #expect(end == .end(.released))
+        #expect(attempts.failed == [one])
+    }
+}

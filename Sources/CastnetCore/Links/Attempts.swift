@@ -1,0 +1,61 @@
+/// What has been tried to bring one message to a member, and what may be tried next.
+package struct Attempts: Sendable {
+    /// What follows a failure.
+    package enum Verdict: Hashable, Sendable {
+        /// Give it to a member again.
+        case again
+        /// It ends with this outcome.
+        case end(Outcome)
+    }
+
+    /// How often it was given to a member.
+    package private(set) var count = 0
+    /// Members that failed, or refused: they get it again only where no other is left.
+    package private(set) var failed: Set<NodeIdentity> = []
+    private var member: NodeIdentity?
+
+    package init() {}
+
+    /// It is given to `member`.
+    package mutating func begin(at member: NodeIdentity) {
+        count += 1
+        self.member = member
+    }
+
+    /// The link to the member ended. `wasTaken`: the member may have looked at the message.
+    ///
+    /// What certainly was not looked at goes on until its deadline, to another member where there is one.
+    /// What may have been executed is repeated only where the policy says that this does no harm.
+    package mutating func linkLost(wasTaken: Bool, route: Route) -> Verdict {
+        if wasTaken, !mayRepeat(route) { return .end(.lost) }
+        if !wasTaken || route.retry == .otherMember { avoidMember() }
+        return .again
+    }
+
+    /// The member gave the message back without executing it. `isLeaving`: because it is stopping.
+    package mutating func released(isLeaving: Bool, isPinned: Bool, route: Route) -> Verdict {
+        let mayGoOn = isLeaving || (route.retry == .otherMember && count < route.attempts)
+        guard mayGoOn, !isPinned else { return .end(.released) }
+        avoidMember()
+        return .again
+    }
+
+    /// Those of `members` that should have it: who has not failed and is not in back-off, as far as there
+    /// are any.
+    package func preferred(_ members: [Member], isBackingOff: (NodeIdentity) -> Bool) -> [Member] {
+        guard members.count > 1 else { return members }
+        let untried = failed.isEmpty ? members : members.filter { !failed.contains($0.identity) }
+        let some = untried.isEmpty ? members : untried
+        guard some.contains(where: { isBackingOff($0.identity) }) else { return some }
+        let open = some.filter { !isBackingOff($0.identity) }
+        return open.isEmpty ? some : open
+    }
+
+    private func mayRepeat(_ route: Route) -> Bool {
+        route.retry != .none && route.idempotent && count < route.attempts
+    }
+
+    private mutating func avoidMember() {
+        if let member { failed.insert(member) }
+    }
+}
