@@ -367,8 +367,10 @@
             machine.isSettled && socket?.hasPending != true && mailbox.isEmpty
         }
 
-        /// Finishes when everything sent is acknowledged, or at `until`.
-        func beginClose(until: Instant, then done: @escaping @Sendable () -> Void) {
+        /// Finishes when everything sent is acknowledged, or at `until`; others hear now that they need not
+        /// wait for this node.
+        func beginClose(at now: Instant, until: Instant, then done: @escaping @Sendable () -> Void) {
+            machine.leave(now: now)
             closing = (min(until, closing?.until ?? until), (closing?.done ?? []) + [done])
             due.insert(.outbox)
         }

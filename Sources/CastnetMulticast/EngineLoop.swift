@@ -99,7 +99,7 @@
 
         func close(_ key: UInt64, linger: Duration, then done: @escaping @Sendable () -> Void) {
             guard let channel = channels[key] else { return done() }
-            channel.beginClose(until: now + linger, then: done)
+            channel.beginClose(at: now, until: now + linger, then: done)
         }
 
         private func remove(_ key: UInt64) {
