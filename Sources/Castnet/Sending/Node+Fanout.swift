@@ -6,7 +6,7 @@ extension Node {
     ///
     /// Without `receipt` it returns once the carrier has taken the message, with no rows. With one it returns
     /// a row per member of the view at send time, at the latest at the deadline. Suspends while the carrier
-    /// has no room; throws ``CastnetError``: `expired`, `unroutable` (mandatory only), `tooLarge`,
+    /// or a member of the own node has no room; throws ``CastnetError``: `expired`, `unroutable` (mandatory only), `tooLarge`,
     /// `multicastUnavailable` (`fallback: none` only), `notRunning`, `stopped`.
     @discardableResult
     public func fanout(
@@ -119,15 +119,15 @@ struct Fanout {
     ) async throws -> UInt64 {
         while true {
             let openings = channel.gate.openings
-            let last: UInt64? = node.sender.numbered(topic, count: payloads.count) { first in
-                guard channel.hasRoom else { return nil }
+            let last = node.sender.numberedIfRoom(topic, count: payloads.count) { first in
+                guard channel.hasRoom else { return false }
                 openReceipt(waiting, channel: channel.name)
                 channel.send(casts(payloads, first: first, token: waiting.token))
                 spreadHere(payloads, first: first)
                 if !waiting.copies.isEmpty {
                     queueCopies(payloads, first: first, to: waiting.copies, token: waiting.token)
                 }
-                return first + UInt64(payloads.count) - 1
+                return true
             }
             if let last { return last }
             try node.checkRunning()

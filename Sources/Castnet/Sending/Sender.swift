@@ -34,4 +34,17 @@ package final class Sender: Sendable {
             return result
         }
     }
+
+    /// The same where `body` may find no room: nil takes no number, so that retrying leaves no gap.
+    package func numberedIfRoom(
+        _ topic: Topic, count: Int, _ body: (_ first: UInt64) -> Bool
+    ) -> UInt64? {
+        state.withLock { state in
+            let first = state.sequences[topic, default: 0] + 1
+            guard body(first) else { return nil }
+            let last = first + UInt64(count) - 1
+            state.sequences[topic] = last
+            return last
+        }
+    }
 }
