@@ -41,6 +41,8 @@ public final class Node: Service, Sendable {
         var listening: HostPort?
     }
     private let copiesGate: SpaceGate
+    /// Where senders wait for slow members of this very node.
+    let readersGate: SpaceGate
 
     /// Makes a node; nothing is opened before it runs.
     ///
@@ -80,6 +82,7 @@ public final class Node: Service, Sendable {
         log[metadataKey: "castnet.node"] = "\(identity.name)"
         self.log = log
         copiesGate = SpaceGate(loop: loop)
+        readersGate = SpaceGate(loop: loop)
         let shell = NodeShell(
             loop: loop, identity: identity, configuration: configuration, registry: registry, view: view,
             discovery: discovery, counters: counters, log: log, seed: generator.next())
@@ -156,6 +159,7 @@ public final class Node: Service, Sendable {
         if wasRunning { await shell.stop(drain: drain) }
         for gate in state.withLock({ $0.channels.values.map(\.gate) }) { gate.open() }
         copiesGate.open()
+        readersGate.open()
         for continuation in state.withLock({ $0.losses.values.map { $0 } }) { continuation.finish() }
         try? await ownGroup?.shutdownGracefully()
     }
@@ -211,6 +215,19 @@ public final class Node: Service, Sendable {
             try checkRunning()
             try await copiesGate.wait(
                 since: openings, until: deadline, for: "the copies of fanouts to \(topic)")
+        }
+    }
+
+    /// A fanout waits while a member of this node that hears it has a full queue, as one elsewhere would make
+    /// it wait.
+    func waitForReaders(of topic: Topic, until deadline: Instant) async throws {
+        let limit = configuration.limits.subscriptionBacklog
+        while true {
+            let openings = readersGate.openings
+            guard registry.listeners(to: topic).backlogBytes >= limit else { return }
+            try checkRunning()
+            try await readersGate.wait(
+                since: openings, until: deadline, for: "this node's readers of \(topic)")
         }
     }
 

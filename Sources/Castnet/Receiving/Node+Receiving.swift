@@ -56,13 +56,16 @@ extension Node {
         let backlog = sender.policy(for: topic, kind: .call, size: 0).route.backlog
         let served = ServedTopic(
             topic: topic, server: server, concurrency: concurrency, backlogMax: backlog, work: work,
-            counters: counters, clock: { MonotonicClock.now })
+            bytesMax: configuration.limits.subscriptionBacklog, counters: counters,
+            clock: { MonotonicClock.now }
+        ) { [weak self] in self?.resumeReading() }
         try registry.add(served)
         try await announce()
         return Service(topic: topic, server: server) { [registry, weak self] in
             registry.remove(served)
             try? await self?.announce()
             await served.withdraw()
+            self?.resumeReading()
         }
     }
 
@@ -81,10 +84,14 @@ extension Node {
             // A node that has stopped has said goodbye already.
             guard let self, (try? checkRunning()) != nil else { return }
             loop.execute { [shell] in shell.announce() }
+            // It may have been the full one that everybody waited for.
+            resumeReading()
         }
     }
 
+    /// A full queue of this node has room again.
     private func resumeReading() {
+        readersGate.open()
         guard (try? checkRunning()) != nil else { return }
         loop.execute { [shell] in shell.unicast?.resumeReading() }
     }

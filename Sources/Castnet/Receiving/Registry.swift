@@ -22,6 +22,13 @@ package final class Registry: Sendable {
         package let served: [ServedTopic]
         package let subscriptions: [SubscriptionQueue]
         package var isEmpty: Bool { served.isEmpty && subscriptions.isEmpty }
+        /// The largest number of bytes that waits in one of them.
+        package var backlogBytes: Int {
+            var most = 0
+            for one in subscriptions { most = max(most, one.queuedBytes) }
+            for one in served { most = max(most, one.queuedBytes) }
+            return most
+        }
 
         init(served: [ServedTopic], subscriptions: [SubscriptionQueue]) {
             self.served = served

@@ -30,6 +30,8 @@ package final class ServedTopic: Sendable {
     package let server: String
     package let concurrency: Int
     private let backlogMax: Int
+    private let bytesMax: Int
+    private let drained: @Sendable () -> Void
     private let work: Work
     private let clock: @Sendable () -> Instant
     private let counters: NodeCounters
@@ -44,19 +46,24 @@ package final class ServedTopic: Sendable {
         /// Messages in the queue.
         var queued = 0
         var queuedBytes = 0
+        var wasFull = false
         var running = 0
         var isWithdrawn = false
         var idle: [UnsafeContinuation<Void, Never>] = []
     }
 
+    /// `drained` is called outside any lock when a queue that held `bytesMax` bytes is half empty.
     package init(
-        topic: Topic, server: String, concurrency: Int, backlogMax: Int, work: Work, counters: NodeCounters,
-        clock: @escaping @Sendable () -> Instant
+        topic: Topic, server: String, concurrency: Int, backlogMax: Int, work: Work, bytesMax: Int,
+        counters: NodeCounters, clock: @escaping @Sendable () -> Instant,
+        drained: @escaping @Sendable () -> Void = {}
     ) {
         self.topic = topic
         self.server = server
         self.concurrency = concurrency
         self.backlogMax = backlogMax
+        self.bytesMax = bytesMax
+        self.drained = drained
         self.work = work
         self.counters = counters
         self.clock = clock
@@ -82,6 +89,7 @@ package final class ServedTopic: Sendable {
             state.queue.append(queued)
             state.queued += delivery.record.count
             state.queuedBytes += delivery.cost
+            if state.queuedBytes >= bytesMax { state.wasFull = true }
             let workers = min(state.queued, concurrency - state.running)
             state.running += workers
             return .start(workers)
@@ -159,13 +167,20 @@ package final class ServedTopic: Sendable {
     /// The next message, and the slip to answer on after the last of its delivery; nil ends the worker.
     private func nextOrRest() -> (Message, AnswerSlip?)? {
         enum Next { case message(Message, AnswerSlip?), rest([UnsafeContinuation<Void, Never>]) }
+        var hasDrained = false
         let next = state.withLock { state -> Next in
-            if let (message, slip) = Self.popMessage(&state) { return .message(message, slip) }
+            let popped = Self.popMessage(&state)
+            if state.wasFull, state.queuedBytes <= bytesMax / 2 {
+                state.wasFull = false
+                hasDrained = true
+            }
+            if let (message, slip) = popped { return .message(message, slip) }
             state.running -= 1
             guard state.running == 0 else { return .rest([]) }
             defer { state.idle = [] }
             return .rest(state.idle)
         }
+        if hasDrained { drained() }
         switch next {
         case .message(let message, let slip): return (message, slip)
         case .rest(let idle):

@@ -117,6 +117,7 @@ struct Fanout {
     private func put(
         _ payloads: ArraySlice<ByteBuffer>, on channel: OpenChannel, _ waiting: Waiting
     ) async throws -> UInt64 {
+        try await node.waitForReaders(of: topic, until: deadline)
         while true {
             let openings = channel.gate.openings
             let last = node.sender.numberedIfRoom(topic, count: payloads.count) { first in
@@ -157,6 +158,7 @@ struct Fanout {
         let token = receipt == nil ? nil : node.nextToken()
         var last: UInt64 = 0
         for (offset, payload) in payloads.enumerated() {
+            try await node.waitForReaders(of: topic, until: deadline)
             try await node.waitForCopies(
                 bytes: payload.readableBytes * members.count, until: deadline, topic: topic)
             let isLast = offset == payloads.count - 1
