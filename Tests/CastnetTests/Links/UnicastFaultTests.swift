@@ -217,4 +217,33 @@ struct UnicastFaultTests {
         #expect(plain.map(\.outcome).sorted { $0.code < $1.code } == [.accepted, .released])
         for peer in [refusing, serving, client] { try await peer.close() }
     }
+
+    @Test(
+        "connections cut anywhere: each call ends once, nothing is executed twice",
+        arguments: [1, 2, 3] as [UInt64])
+    func cuts(seed: UInt64) async throws {
+        let (server, client) = (UnicastPeer("server"), UnicastPeer("client"))
+        let relay = CuttingRelay(to: try await server.bind(), seed: seed)
+        try await client.know([server.member(at: try await relay.listen())])
+        var outcomes: [UInt64: Outcome] = [:]
+        for round in 0..<6 as Range<UInt64> {
+            let messages = (1...50).map { outbound("t", round * 50 + $0, bytes: Int($0) * 10) }
+            for (message, result) in zip(messages, await client.send(all: messages)) {
+                outcomes[message.sequence] = result.outcome
+            }
+        }
+        relay.stopCutting()
+        #expect((await client.send(outbound("t", 1000))).outcome == .accepted)
+        #expect(relay.cuts > 5, "seed \(seed)")
+        #expect(outcomes.count == 300)
+        #expect(
+            Set(outcomes.values).isSubset(of: [.accepted, .lost]), "seed \(seed): \(Set(outcomes.values))")
+        let executed = server.received.map(\.sequence)
+        #expect(Set(executed).count == executed.count, "seed \(seed): executed twice")
+        let accepted = outcomes.filter { $0.value == .accepted }.keys
+        #expect(accepted.allSatisfy(executed.contains), "seed \(seed): accepted and not executed")
+        try await client.close()
+        try await server.close()
+        try await relay.close()
+    }
 }
