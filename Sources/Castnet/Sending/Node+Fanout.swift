@@ -4,10 +4,11 @@ public import NIOCore
 extension Node {
     /// Sends one message to every member that serves or subscribes the topic, the own node included.
     ///
-    /// Without `receipt` it returns once the carrier has taken the message, with no rows. With one it returns
-    /// a row per member of the view at send time, at the latest at the deadline. Suspends while the carrier
-    /// or a member of the own node has no room; throws ``CastnetError``: `expired`, `unroutable` (mandatory only), `tooLarge`,
-    /// `multicastUnavailable` (`fallback: none` only), `notRunning`, `stopped`.
+    /// Without `receipt` it returns once the carrier has taken the message, with no rows. With one it
+    /// returns a row per member of the view at send time, at the latest at the deadline. Suspends while
+    /// the carrier or a member of the own node has no room; throws ``CastnetError``: `expired`,
+    /// `unroutable` (mandatory only), `tooLarge`, `multicastUnavailable` (`fallback: none` only),
+    /// `notRunning`, `stopped`.
     @discardableResult
     public func fanout(
         _ topic: Topic, _ payload: ByteBuffer, receipt: Settlement? = nil,
