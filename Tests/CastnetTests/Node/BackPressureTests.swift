@@ -1,10 +1,15 @@
 import Castnet
 import CastnetCore
 import NIOCore
+import Synchronization
 import Testing
 
 /// What holds a sender back lets it go on again, and leaves no gap.
 @Suite(.timeLimit(.minutes(1))) struct BackPressureTests {
+    private final class Count: Sendable {
+        let value = Atomic<Int>(0)
+    }
+
     private func configuration(_ name: String, port: Int) throws -> Configuration {
         let text = """
             node: {name: \(name), listen: "127.0.0.1:0", interface: lo, cluster: pressure-\(port)}
@@ -61,6 +66,7 @@ import Testing
     /// The subscription everybody waits for may be cancelled instead of read.
     @Test func cancellingAFullSubscriptionLetsTheOthersGoOn() async throws {
         let topic = try Topic("news")
+        let came = Count()
         try await Node.withNode(try configuration("reader", port: 18_135)) { reader in
             let unread = try await reader.subscribe(TopicPattern(topic))
             let read = try await reader.subscribe(TopicPattern(topic))
@@ -73,16 +79,22 @@ import Testing
                         try await writer.fanout(topic, payload)
                     }
                 }
-                var messages = read.makeAsyncIterator()
-                for number in 0..<200 {
-                    if number == 8 {
-                        try await wait("a full subscription") {
-                            try await reader.snapshot().counters["limit.subscription-backlog.hit"] ?? 0 > 0
-                        }
-                        unread.cancel()
+                // The other reader keeps up, so that only the cancelling can let the writer go on.
+                let reading = Task {
+                    var messages = read.makeAsyncIterator()
+                    for number in 0..<200 {
+                        #expect(await messages.next()?.sequence == UInt64(number + 1))
+                        came.value.store(number + 1, ordering: .relaxed)
                     }
-                    #expect(await messages.next()?.sequence == UInt64(number + 1))
                 }
+                try await wait("a full subscription") {
+                    let held = try await reader.snapshot().counters["limit.subscription-backlog.hit"] ?? 0
+                    return held > 0 && came.value.load(ordering: .relaxed) >= 8
+                }
+                unread.cancel()
+                try await wait("all messages") { came.value.load(ordering: .relaxed) == 200 }
+                read.cancel()
+                await reading.value
                 try await sending.value
             }
         }
