@@ -93,7 +93,11 @@ extension Node {
     private func resumeReading() {
         readersGate.open()
         guard (try? checkRunning()) != nil else { return }
-        loop.execute { [shell] in shell.unicast?.resumeReading() }
+        let limit = configuration.limits.subscriptionBacklog
+        loop.execute { [shell, registry] in
+            // Another queue that is still full says so itself once it has room.
+            if registry.backlogBytes < limit { shell.unicast?.resumeReading() }
+        }
     }
 
     private func announce() async throws {
