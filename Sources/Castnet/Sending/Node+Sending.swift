@@ -64,7 +64,8 @@ extension Node {
         let route = sender.policy(for: target.topic, kind: kind, size: payload.readableBytes).route
         let now = MonotonicClock.now
         var number: UInt64 = 0
-        let result = await withUnsafeContinuation { continuation in
+        let result = await withUnsafeContinuation {
+            (continuation: UnsafeContinuation<SendResult, Never>) in
             sender.numbered(target.topic) { first in
                 number = first
                 outbox.put(
