@@ -43,6 +43,15 @@ struct DocumentTests {
         }
     }
 
+    @Test("the README's code is the example that is built and run")
+    func snippet() throws {
+        let readme = try #require(Self.readme.first)
+        let block = try #require(readme.text.firstMatch(of: #/```swift\n(?<code>[\s\S]*?)```/#))
+        let path = "Examples/ControlPlane/Sources/snippet/main.swift"
+        let example = try #require(Repository.examples.first { $0.path == path })
+        #expect(example.text == block.output.code, "README.md and \(path) differ")
+    }
+
     @Test("the changelog says what is new")
     func changelog() throws {
         let file = try #require(Repository.documents.first { $0.path == "docs/changelog.md" })
