@@ -52,6 +52,15 @@ struct DocumentTests {
         #expect(example.text == block.output.code, "README.md and \(path) differ")
     }
 
+    @Test("operations explains every counter")
+    func counters() throws {
+        let source = try #require(Repository.swift.first { $0.path.hasSuffix("Counters/Counter.swift") })
+        let manual = try #require(Repository.documents.first { $0.path == "docs/operations.md" })
+        let labels = source.text.matches(of: #/"(?<label>[a-z-]+\.[a-z.-]+)",/#).map { $0.output.label }
+        #expect(labels.count > 60)
+        for label in labels { #expect(manual.text.contains("`\(label)`"), "\(label)") }
+    }
+
     @Test("the changelog says what is new")
     func changelog() throws {
         let file = try #require(Repository.documents.first { $0.path == "docs/changelog.md" })
