@@ -118,6 +118,10 @@ package struct LinkMachine: ~Copyable {
             return now >= deadline ? end(.helloDeadline, .helloDeadline, "no hello in time") : .none
         case .open, .leaving, .left:
             guard let heartbeatInterval else { return .none }
+            if now >= beatAt + heartbeatInterval * 2 {
+                // This side itself stood still: what the peer said meanwhile may still wait to be read.
+                heardAt = max(heardAt, now - heartbeatInterval * 2)
+            }
             if now >= heardAt + heartbeatInterval * 3 {
                 return end(.dead, .dead, "nothing heard for 3 heartbeat intervals")
             }

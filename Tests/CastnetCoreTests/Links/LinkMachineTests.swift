@@ -114,8 +114,10 @@ struct LinkMachineTests {
         let first = Self.word(machine.timerFired(now: Self.start + .seconds(2)))
         #expect(first == "send heartbeat 1")
         machine.heard(now: Self.start + .seconds(3))
-        let alive = Self.word(machine.timerFired(now: Self.start + .seconds(8)))
-        #expect(alive == "send heartbeat 2")
+        for (beat, seconds) in [(2, 4), (3, 6), (4, 8)] {
+            let alive = Self.word(machine.timerFired(now: Self.start + .seconds(seconds)))
+            #expect(alive == "send heartbeat \(beat)")
+        }
         let dead = Self.word(machine.timerFired(now: Self.start + .seconds(9)))
         #expect(dead == "close dead with goodbye")
         var other = Self.acceptor()
@@ -126,6 +128,16 @@ struct LinkMachineTests {
         #expect(none == nil)
         let answer = Self.word(other.received(.heartbeat(77), now: Self.start))
         #expect(answer == "send answer 77")
+    }
+
+    @Test("a side that stood still itself gives its peer one more interval to be read")
+    func ownStall() {
+        var machine = Self.dialler(Self.hello(Self.api) { $0.heartbeatMilliseconds = 2000 })
+        _ = machine.received(.hello(Self.hello(Self.worker)), now: Self.start)
+        let awake = Self.word(machine.timerFired(now: Self.start + .seconds(60)))
+        #expect(awake == "send heartbeat 1")
+        let dead = Self.word(machine.timerFired(now: Self.start + .seconds(62)))
+        #expect(dead == "close dead with goodbye")
     }
 
     @Test("who leaves answers what it took and looks at nothing that crosses its goodbye")
