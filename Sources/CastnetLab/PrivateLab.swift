@@ -147,14 +147,16 @@ package enum PrivateLab {
         var environment = ownEnvironment
         environment[environmentKey] = "1"
         environment[hostsEnvironmentKey] = try hosts.json()
+        child.store(beingStarted, ordering: .sequentiallyConsistent)
         let process = try ForegroundProcess.start(
             program, Array(command.dropFirst()), environment: environment)
         child.store(process.pid, ordering: .sequentiallyConsistent)
         return process.wait(reapingAll: true)
     }
 
-    /// The command's process once it runs.
+    /// The command's process once it runs; 0: not yet.
     private static let child = Atomic<Int32>(0)
+    private static let beingStarted: Int32 = -1
 
     /// Hands on the signals that come down the lifeline; ends this process, and with it the lab, with the
     /// lifeline, or for a signal that comes before the command runs.
@@ -163,7 +165,12 @@ package enum PrivateLab {
         while true {
             let count = read(lifeline, &number, 1)
             if count == -1, errno == EINTR { continue }
-            let pid = child.load(ordering: .sequentiallyConsistent)
+            var pid = child.load(ordering: .sequentiallyConsistent)
+            // The command may run, and be heard of, before its number is known here.
+            while count == 1, pid == beingStarted {
+                usleep(100)
+                pid = child.load(ordering: .sequentiallyConsistent)
+            }
             guard count == 1, pid > 0 else { _exit(count == 1 ? 128 + Int32(number) : 137) }
             kill(pid, Int32(number))
         }

@@ -22,7 +22,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         var slot: UInt64
     }
 
-    unowned let owner: Unicast
+    let owner: Unicast
     let number: UInt64
     let key: Key?
     /// Where the peer listens, best first; for dialled links.
@@ -112,6 +112,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         owner.tick()
         var bytes = unwrapInboundIn(data)
         machine.heard(now: owner.now)
+        if let peer { owner.heard(peer) }
         decoder.feed(&bytes)
         let unknown = decoder.unknownCount
         do {
@@ -221,6 +222,12 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     func leave() {
         guard key == nil else { return }
         perform(machine.leave("the node is stopping"))
+        flush()
+    }
+
+    /// Asks the peer for a sign of life.
+    func probe() {
+        perform(machine.probe())
         flush()
     }
 

@@ -32,8 +32,12 @@ package final class Unicast: @unchecked Sendable {
     let configuration: Configuration
     let counters: NodeCounters
     let log: Logger
-    unowned let members: any MemberSource
-    unowned let sink: any UnicastSink
+    private weak var memberSource: (any MemberSource)?
+    private weak var upper: (any UnicastSink)?
+    private let nobody: Nobody
+    /// A connection may outlive the node by its last event: then nobody serves and nobody listens.
+    var members: any MemberSource { memberSource ?? nobody }
+    var sink: any UnicastSink { upper ?? nobody }
     private(set) var now: Instant
     var generator: SeededGenerator
     let helloDeadline: Duration
@@ -59,6 +63,8 @@ package final class Unicast: @unchecked Sendable {
     var acceptedPerPeer: [String: Int] = [:]
     /// Bytes of large messages and replies that have not come whole.
     var assembledBytes = 0
+    /// Peers that were probed and have not been heard since.
+    private var doubted: Set<NodeIdentity> = []
     private var dirty: [Link] = []
     private var pausedLinks: [Link] = []
     var listener: (any Channel)?
@@ -74,8 +80,9 @@ package final class Unicast: @unchecked Sendable {
         self.identity = identity
         self.configuration = configuration
         self.counters = counters
-        self.members = members
-        self.sink = sink
+        memberSource = members
+        upper = sink
+        nobody = Nobody(loop: loop)
         self.log = log
         self.helloDeadline = helloDeadline
         now = MonotonicClock.now
@@ -210,6 +217,7 @@ package final class Unicast: @unchecked Sendable {
     /// A node is gone for good: nothing of it will come back.
     package func memberGone(_ member: NodeIdentity) {
         tick()
+        doubted.remove(member)
         dials.peerGone(member, now: now)
         // Copies for it have nowhere else to go.
         for (id, entry) in outstanding where entry.pinned?.identity == member {
@@ -221,6 +229,21 @@ package final class Unicast: @unchecked Sendable {
         }
         startDials()
         flushLinks()
+    }
+
+    /// The directory doubts a peer: whatever comes from it on a link refutes that.
+    package func probe(_ member: NodeIdentity) {
+        tick()
+        for link in links.values where link.peer == member && link.isConnected {
+            doubted.insert(member)
+            link.probe()
+        }
+        flushLinks()
+    }
+
+    /// Bytes came from a peer.
+    func heard(_ peer: NodeIdentity) {
+        if doubted.remove(peer) != nil { sink.heard(peer) }
     }
 
     /// What a link sends for a message; nil when it has ended.

@@ -57,10 +57,27 @@ package protocol UnicastSink: AnyObject {
     func received(_ delivery: Delivery, settle: Settlement) -> Bool
     /// A copy of a fanout has ended.
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int)
+    /// A peer that was probed lives.
+    func heard(_ peer: NodeIdentity)
     /// A peer said who it is.
     func met(_ peer: NodeIdentity)
     /// The link on which a peer said who it is has ended; `isLost` where neither side meant it to.
     func parted(from peer: NodeIdentity, isLost: Bool)
     /// Nobody answered at any address of a peer.
     func missed(_ peer: NodeIdentity)
+}
+
+/// Stands in for a node that is gone.
+final class Nobody: MemberSource, UnicastSink {
+    let answers: AnswerDesk
+
+    init(loop: any EventLoop) { answers = AnswerDesk(loop: loop) { _ in } }
+
+    func members(serving topic: Topic) -> [Member] { [] }
+    func received(_ delivery: Delivery, settle: Settlement) -> Bool { true }
+    func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int) {}
+    func heard(_ peer: NodeIdentity) {}
+    func met(_ peer: NodeIdentity) {}
+    func parted(from peer: NodeIdentity, isLost: Bool) {}
+    func missed(_ peer: NodeIdentity) {}
 }

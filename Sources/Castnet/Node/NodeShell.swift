@@ -240,7 +240,8 @@ final class NodeShell: @unchecked Sendable {
             log.warning("limits.members reached", metadata: ["castnet.limit": "\(limit)"])
         case .ownRecordUnfit(let why):
             log.error("own record cannot be announced", metadata: ["castnet.error": "\(why)"])
-        case .joined, .updated, .suspected, .refuted, .beaconsBack, .heads: break
+        case .suspected(let member, _): unicast.probe(member)
+        case .joined, .updated, .refuted, .beaconsBack, .heads: break
         }
     }
 
@@ -313,6 +314,8 @@ extension NodeShell: MemberSource, UnicastSink {
     func met(_ peer: NodeIdentity) { directory?.met(peer) }
 
     // What the directory concludes may come back to the links, which are in the middle of something.
+    func heard(_ peer: NodeIdentity) { loop.execute { self.directory?.link(.heard, peer: peer) } }
+
     func parted(from peer: NodeIdentity, isLost: Bool) {
         loop.execute { self.directory?.link(isLost ? .lost : .closed, peer: peer) }
     }

@@ -10,7 +10,6 @@ final class OpenChannel: ChannelSink, @unchecked Sendable {
     let name: String
     let gate: SpaceGate
     private let registry: Registry
-    private unowned let shell: NodeShell
     private let mailbox: LoopMailbox<StreamEvent>
     // Set once, right after the channel has opened and before anybody else sees this object.
     private(set) var channel: PGMChannel!
@@ -27,7 +26,6 @@ final class OpenChannel: ChannelSink, @unchecked Sendable {
 
     private init(_ name: String, shell: NodeShell) {
         self.name = name
-        self.shell = shell
         registry = shell.registry
         gate = SpaceGate(loop: shell.loop)
         mailbox = LoopMailbox(loop: shell.loop) { [weak shell] events in

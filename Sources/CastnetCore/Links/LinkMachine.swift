@@ -132,6 +132,16 @@ package struct LinkMachine: ~Copyable {
         }
     }
 
+    /// Asks for a sign of life besides the regular ones.
+    package mutating func probe() -> Action {
+        switch state {
+        case .open, .leaving, .left:
+            nonce &+= 1
+            return .send(.heartbeat(nonce))
+        case .dialling, .greeting, .closed: return .none
+        }
+    }
+
     /// This side takes no more messages and closes once it has answered what it took.
     package mutating func leave(_ text: String = "") -> Action {
         switch state {

@@ -77,8 +77,8 @@ import Testing
         let deaths = group.hosts.indices.map {
             group.count($0) { if case .died = $0 { true } else { false } }
         }
-        // 54,000 beacons were expected in all.
-        #expect(deaths.reduce(0, +) <= 2, "seed \(group.seed)")
+        // About 5,800 beacons are expected; less than once a run three in a row and all answers are lost.
+        #expect(deaths.reduce(0, +) <= 6, "seed \(group.seed)")
     }
 
     @Test func `a restarted node supersedes itself at once`() {

@@ -32,6 +32,7 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
     private var handling: Handling
     private var held: [Delivery] = []
     private let inbox = Mutex<[(topic: Topic, sequence: UInt64, bytes: Int, from: NodeIdentity)]>([])
+    let heardPeers = Mutex<[NodeIdentity]>([])
     private let endings = Mutex<[(member: NodeIdentity, outcome: Outcome)]>([])
 
     init(
@@ -180,6 +181,7 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
     }
 
     func met(_ peer: NodeIdentity) {}
+    func heard(_ peer: NodeIdentity) { heardPeers.withLock { $0.append(peer) } }
     func parted(from peer: NodeIdentity, isLost: Bool) {}
     func missed(_ peer: NodeIdentity) {}
 }

@@ -1,5 +1,6 @@
 import Castnet
 import CastnetCore
+import CastnetTestKit
 import NIOCore
 import Synchronization
 import Testing
@@ -13,7 +14,7 @@ import Testing
     private func configuration(_ name: String, port: Int) throws -> Configuration {
         let text = """
             node: {name: \(name), listen: "127.0.0.1:0", interface: lo, cluster: pressure-\(port)}
-            directory: {beacon: {group: 239.192.0.1, port: \(port), interval: 100ms}}
+            directory: {beacon: {group: 239.192.0.1, port: \(port), interval: \(100 * Patience.factor)ms}}
             limits: {subscription-backlog: 64KiB}
             policies: [{match: "**", carrier: persistent, deadline: 10s}]
             """
