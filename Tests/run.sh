@@ -192,7 +192,8 @@ if step "build for the thread sanitizer" 900 swift build --build-tests "${saniti
     # One after the other: the simulations would starve the sockets of the two processors.
     for target in CastnetCoreTests CastnetTests; do
         tests "$target under the thread sanitizer" 500 \
-            env TSAN_OPTIONS=exitcode=66 CASTNET_TEST_PATIENCE=10 \
+            env TSAN_OPTIONS="exitcode=66 suppressions=$PWD/Tests/tsan.supp" \
+            CASTNET_TEST_PATIENCE=10 \
             swift test --skip-build "${sanitized[@]}" --filter "^$target\."
     done
 fi
