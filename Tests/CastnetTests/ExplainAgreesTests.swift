@@ -34,7 +34,7 @@ import Testing
         }
         let text = """
             node: {name: \(name), listen: "127.0.0.1:0", interface: lo, cluster: explain-agrees}
-            directory: {beacon: {group: 239.192.0.1, port: \(port), interval: 100ms}}
+            directory: {beacon: {group: 239.192.0.1, port: \(port), interval: \(100 * Patience.factor)ms}}
             \(channels)
             """
         let report = Configuration.parse(text, file: "explain.yaml")

@@ -89,7 +89,7 @@ extension CarrierUnderTest {
           listen: "127.0.0.1:0"
           interface: lo
           cluster: conformance-\(place.port)
-        directory: {beacon: {group: 239.192.0.1, port: \(place.port), interval: 100ms}}
+        directory: {beacon: {group: 239.192.0.1, port: \(place.port), interval: \(100 * Patience.factor)ms}}
         limits:
           message: \(ConformancePlace.messageMax)B
           subscription-backlog: \(place.backlog)B
