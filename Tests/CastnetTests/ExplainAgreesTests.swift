@@ -1,4 +1,5 @@
 import Castnet
+import CastnetTestKit
 import NIOCore
 import Synchronization
 import Testing

@@ -217,7 +217,7 @@ struct UnicastFaultTests {
         one.close()
 
         let client = UnicastPeer("client") { $0.limits.pendingCalls = 3 }
-        async let waiting = client.send(all: (1...5).map { outbound("t", $0, deadline: .milliseconds(50)) })
+        async let waiting = client.send(all: (1...5).map { outbound("t", $0, deadline: .milliseconds(500)) })
         let outcomes = await waiting.map(\.outcome)
         #expect(outcomes == [.expired, .expired, .expired, .released, .released])
         for peer in [full, narrow, client] { try await peer.close() }
