@@ -12,6 +12,8 @@ package struct ChannelMachine: ~Copyable {
     private let configurationDigest: UInt64
     private let reportAddress: DatagramAddress
     private let frameSizeMax: Int
+    /// What a frame may have now: every member must be able to take it.
+    private var frameSize: Int
 
     private var decoder = FrameDecoder()
     private var records: [FrameRecord] = []
@@ -28,6 +30,8 @@ package struct ChannelMachine: ~Copyable {
     private let fixedRate: Double?
     private var heads: HeadSchedule
     private var frameAt: Instant?
+    /// When the own stream's first frame left.
+    private var beganAt: Instant?
     /// When frames began to leave after a pause: before that nobody had to report.
     private var restartAt: Instant
     private var announcedAt: Instant?
@@ -61,6 +65,7 @@ package struct ChannelMachine: ~Copyable {
         self.configurationDigest = configurationDigest
         self.reportAddress = reportAddress
         self.frameSizeMax = max(frameSizeMax, FrameWire.frameSizeMin)
+        frameSize = self.frameSizeMax
         // The kernel charges a packet with its buffers' true size, about 800 bytes beyond the packet. Half
         // stays free for senders that begin and for what is in the air when budgets shift.
         let charge = 2 * (frameSizeMax + FrameWire.lowerHeaderLength + 800)
@@ -96,8 +101,13 @@ package struct ChannelMachine: ~Copyable {
     /// Messages to send, in order.
     package mutating func submit(_ casts: consuming [OutboundCast], now: Instant) { sender.submit(casts) }
 
-    /// The members that hear the channel, this node left out.
-    package mutating func membersChanged(_ members: [NodeIdentity], now: Instant) {
+    /// The members that hear the channel, this node left out, and the largest frame all of them can take;
+    /// nil: as large as this node's own.
+    package mutating func membersChanged(
+        _ members: [NodeIdentity], frameSizeMax smallest: Int? = nil, now: Instant
+    ) {
+        frameSize = max(FrameWire.frameSizeMin, min(frameSizeMax, smallest ?? frameSizeMax))
+        sender.frameSizeMax = frameSize
         let others = members.filter { $0.name != identity.name }
         if !window.membersChanged(others, next: next, now: now) {
             inbound.inbox.counters.add(.limitMembersHit)
@@ -120,14 +130,15 @@ package struct ChannelMachine: ~Copyable {
 
     // MARK: What arrives
 
-    /// One PGM payload, in the order of its stream.
-    package mutating func frameReceived(_ frame: ByteBuffer, now: Instant) {
+    /// One PGM payload, in the order of its stream; `isRepaired` when it came because it was asked for.
+    package mutating func frameReceived(_ frame: ByteBuffer, isRepaired: Bool = false, now: Instant) {
         let header: FrameHeader
         do { header = try decoder.decode(frame, into: &records) } catch {
             return inbound.inbox.counters.add(error.frameCounter)
         }
         guard header.streamID != streamID else { return }
         inbound.inbox.counters.add(.pgmInData)
+        inbound.inbox.repaired = isRepaired ? .pgm : .none
         inbound.received(header, records, bytes: frame.readableBytes, now: now)
     }
 
@@ -206,7 +217,8 @@ package struct ChannelMachine: ~Copyable {
 
     private mutating func dataFrame(into frame: inout ByteBuffer, now: Instant) -> Bool {
         let start = frame.writerIndex
-        var builder = FrameBuilder(header(isHead: false), sizeMax: frameSizeMax, into: &frame)
+        beganAt = beganAt ?? now
+        var builder = FrameBuilder(header(isHead: false), sizeMax: frameSize, into: &frame)
         if mustAnnounce || next <= Self.announcedAlways || next >= announcedFrame + Self.announceFrames
             || announcedAt.map({ now >= $0 + Self.announceInterval }) ?? true
         {
@@ -233,7 +245,7 @@ package struct ChannelMachine: ~Copyable {
     }
 
     private mutating func headFrame(into frame: inout ByteBuffer, now: Instant) -> Bool {
-        var builder = FrameBuilder(header(isHead: true), sizeMax: frameSizeMax, into: &frame)
+        var builder = FrameBuilder(header(isHead: true), sizeMax: frameSize, into: &frame)
         announce(&builder, &frame, now: now)
         builder.head(
             HeadRecord(
@@ -257,7 +269,8 @@ package struct ChannelMachine: ~Copyable {
     ) {
         let record = AnnounceRecord(
             identity: identity, digest: configurationDigest, oldest: window.floor(next: next),
-            firstOpenMessage: sender.firstOpenMessage)
+            firstOpenMessage: sender.firstOpenMessage,
+            ageMilliseconds: UInt32(clamping: (now - (beganAt ?? now)).nanoseconds / 1_000_000))
         builder.announce(record, into: &frame)
         announcedAt = now
         announcedFrame = next

@@ -13,6 +13,10 @@ struct InboundStreams: Sendable {
     private let backlogMax: Int
     private var streams: [StreamReceiver] = []
     private var indices: [UInt64: Int] = [:]
+    /// Where streams stood that fell silent: what was lost meanwhile is noticed when they go on.
+    private var silent: [UInt64: UInt64] = [:]
+    /// Since when this node listens.
+    private let openedAt: Instant
     private var last = 0
     private var unidentified = 0
     private var generator: SeededGenerator
@@ -48,13 +52,16 @@ struct InboundStreams: Sendable {
         self.configurationDigest = configurationDigest
         generator = SeededGenerator(seed: seed)
         share = capacity
+        openedAt = now
         sweepAt = now + Self.sweepInterval
     }
 
     // MARK: Frames
 
     mutating func received(_ header: FrameHeader, _ records: [FrameRecord], bytes: Int, now: Instant) {
-        guard let index = index(of: header, now: now) else { return inbox.counters.add(.limitStreamsHit) }
+        guard let index = index(of: header, records, now: now) else {
+            return inbox.counters.add(.limitStreamsHit)
+        }
         let wasKnown = streams[index].identity != nil
         streams[index].feedback.heard(header)
         let isNew = streams[index].received(header, records, bytes: bytes, now: now, &inbox)
@@ -73,18 +80,31 @@ struct InboundStreams: Sendable {
         }
     }
 
-    private mutating func index(of header: FrameHeader, now: Instant) -> Int? {
+    private mutating func index(
+        of header: FrameHeader, _ records: [FrameRecord], now: Instant
+    ) -> Int? {
         if last < streams.count, streams[last].id == header.streamID { return last }
         if let known = indices[header.streamID] {
             last = known
             return known
         }
         guard streams.count < Self.streamsMax, unidentified < Self.unidentifiedMax else { return nil }
-        streams.append(StreamReceiver(id: header.streamID, first: header.sequence, now: now))
+        let first = first(of: header, records, now: now)
+        streams.append(StreamReceiver(id: header.streamID, first: first, now: now))
         unidentified += 1
         last = streams.count - 1
         indices[header.streamID] = last
         return last
+    }
+
+    /// Where a stream begins for this node: where it was left; with its first frame if that was sent while
+    /// this node listened already; otherwise with the frame that came.
+    private mutating func first(of header: FrameHeader, _ records: [FrameRecord], now: Instant) -> UInt64 {
+        if let left = silent.removeValue(forKey: header.streamID) { return left }
+        for case .announce(let announcement) in records {
+            if now - .milliseconds(Int64(announcement.ageMilliseconds)) >= openedAt { return 1 }
+        }
+        return header.sequence
     }
 
     private mutating func announced(_ announcement: AnnounceRecord, _ index: Int, _ wasKnown: Bool) {
@@ -237,6 +257,8 @@ struct InboundStreams: Sendable {
         while let index = streams.firstIndex(where: {
             now >= $0.heardAt + ($0.identity == nil ? Self.unidentifiedSilence : Self.silence)
         }) {
+            if silent.count >= Self.streamsMax { silent.removeAll() }
+            silent[streams[index].id] = streams[index].next
             remove(index)
         }
     }

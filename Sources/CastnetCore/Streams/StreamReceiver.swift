@@ -14,6 +14,8 @@ struct StreamReceiver: Sendable {
         var records: [InboundRecord] = []
         var events: [StreamEvent] = []
         var counters = CounterSet()
+        /// How the frame in hand was repaired.
+        var repaired = RepairPath.none
         /// Bytes of incomplete messages and unidentified frames of all streams.
         var heldBytes = 0
     }
@@ -26,6 +28,8 @@ struct StreamReceiver: Sendable {
         var bytes = ByteBuffer()
         /// What is accounted for it.
         var reserved = 0
+        /// How a part of it was repaired.
+        var repaired = RepairPath.none
     }
 
     let id: UInt64
@@ -68,6 +72,7 @@ struct StreamReceiver: Sendable {
             inbox.counters.add(header.isHead ? .streamHeadsReceived : .streamDuplicates)
             return false
         }
+        if identity == nil { identify(records, &inbox) }
         if header.sequence > next { lose(next, header.sequence - 1, .unrepaired, &inbox) }
         if header.isHead {
             inbox.counters.add(.streamHeadsReceived)
@@ -76,7 +81,6 @@ struct StreamReceiver: Sendable {
             next = header.sequence + 1
             dataAt = now
         }
-        if identity == nil { identify(records, &inbox) }
         if identity != nil {
             take(header.sequence, records, &inbox)
         } else if !header.isHead {
@@ -145,7 +149,7 @@ struct StreamReceiver: Sendable {
             InboundRecord(
                 topic: run.topic, from: identity, firstSequence: run.firstSequence,
                 sentAtMicroseconds: run.sentAtMicroseconds, count: run.count, body: body,
-                isRun: run.count > 1))
+                isRun: run.count > 1, repaired: inbox.repaired))
     }
 
     private mutating func take(_ chunk: ChunkRecord, _ frame: UInt64, _ inbox: inout Inbox) {
@@ -178,7 +182,7 @@ struct StreamReceiver: Sendable {
             return lose(frame, frame, .tooLarge, &inbox)
         }
         if UInt64(chunk.data.readableBytes) == start.total {
-            return deliver(start, chunk.data, frame, frame, &inbox)
+            return deliver(start, chunk.data, frame, frame, inbox.repaired, &inbox)
         }
         partials.append(Partial(number: chunk.number, start: start, firstFrame: frame))
         append(chunk.data, to: partials.count - 1, frame, &inbox)
@@ -207,15 +211,16 @@ struct StreamReceiver: Sendable {
             inbox.heldBytes += reserve - before
         }
         partials[index].bytes.writeImmutableBuffer(data)
+        if inbox.repaired != .none { partials[index].repaired = inbox.repaired }
         guard have + length == total else { return }
         let partial = partials.remove(at: index)
         inbox.heldBytes -= partial.reserved
-        deliver(partial.start, partial.bytes, partial.firstFrame, frame, &inbox)
+        deliver(partial.start, partial.bytes, partial.firstFrame, frame, partial.repaired, &inbox)
     }
 
     private mutating func deliver(
         _ start: ChunkStart, _ message: ByteBuffer, _ firstFrame: UInt64, _ lastFrame: UInt64,
-        _ inbox: inout Inbox
+        _ repaired: RepairPath, _ inbox: inout Inbox
     ) {
         guard let identity else { return }
         var body = message
@@ -234,7 +239,8 @@ struct StreamReceiver: Sendable {
         inbox.records.append(
             InboundRecord(
                 topic: start.topic, from: identity, firstSequence: start.sequence,
-                sentAtMicroseconds: start.sentAtMicroseconds, headers: headers, body: body))
+                sentAtMicroseconds: start.sentAtMicroseconds, headers: headers, body: body,
+                repaired: repaired))
     }
 
     /// A message can not be completed: a part of it was in a hole.

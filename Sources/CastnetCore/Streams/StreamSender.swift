@@ -14,7 +14,7 @@ struct StreamSender: Sendable {
         var tokens: [UInt64] = []
     }
 
-    private let frameSizeMax: Int
+    var frameSizeMax: Int
     /// Bytes of the messages that may be cut at the same time, so that members can bound their memory.
     private let openBytesMax: Int
     private var turns = TopicTurns()

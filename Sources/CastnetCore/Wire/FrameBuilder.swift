@@ -64,6 +64,7 @@ package struct FrameBuilder: Sendable {
         let index = beginRecord(FrameRecord.Kind.announce, into: &buffer)
         buffer.writeNode(record.identity)
         buffer.writeMultipleIntegers(record.digest, record.oldest, record.firstOpenMessage)
+        buffer.writeInteger(record.ageMilliseconds)
         endRecord(index, in: &buffer)
     }
 

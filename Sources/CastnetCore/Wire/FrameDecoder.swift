@@ -130,11 +130,13 @@ package struct FrameDecoder: Sendable {
 
     private func announce(_ body: inout ByteBuffer) throws(WireError) -> AnnounceRecord {
         let identity = try body.readNode()
-        guard let (digest, oldest, open) = body.readMultipleIntegers(as: (UInt64, UInt64, UInt64).self) else {
-            throw .truncated
-        }
+        guard
+            let (digest, oldest, open, age) = body.readMultipleIntegers(
+                as: (UInt64, UInt64, UInt64, UInt32).self)
+        else { throw .truncated }
         guard max(oldest, open) <= FrameWire.numberMax else { throw .range }
-        return AnnounceRecord(identity: identity, digest: digest, oldest: oldest, firstOpenMessage: open)
+        return AnnounceRecord(
+            identity: identity, digest: digest, oldest: oldest, firstOpenMessage: open, ageMilliseconds: age)
     }
 
     private func head(_ body: inout ByteBuffer) throws(WireError) -> HeadRecord {

@@ -77,15 +77,21 @@ package struct AnnounceRecord: Hashable, Sendable {
     package var oldest: UInt64
     /// Every chunked message with a smaller number was complete before this frame.
     package var firstOpenMessage: UInt64
+    /// Milliseconds since the stream's first frame: who listens for longer is owed all of it.
+    package var ageMilliseconds: UInt32
 
-    package init(identity: NodeIdentity, digest: UInt64, oldest: UInt64, firstOpenMessage: UInt64) {
+    package init(
+        identity: NodeIdentity, digest: UInt64, oldest: UInt64, firstOpenMessage: UInt64,
+        ageMilliseconds: UInt32
+    ) {
         self.identity = identity
         self.digest = digest
         self.oldest = oldest
         self.firstOpenMessage = firstOpenMessage
+        self.ageMilliseconds = ageMilliseconds
     }
 
-    var length: Int { FrameWire.recordHeadLength + 1 + identity.name.utf8.count + 32 }
+    var length: Int { FrameWire.recordHeadLength + 1 + identity.name.utf8.count + 36 }
 }
 
 /// Where the stream ends for now.

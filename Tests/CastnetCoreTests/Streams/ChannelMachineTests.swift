@@ -13,14 +13,14 @@ import Testing
 
     private func machine(
         _ name: String, stream: UInt64, rate: Int? = nil, incarnation: UInt64 = 1,
-        limits: LimitSettings = LimitSettings(), digest: UInt64 = 1
+        limits: LimitSettings = LimitSettings(), digest: UInt64 = 1, now: Instant = start
     ) -> ChannelMachine {
         var settings = ChannelSettings(name: "agents", group: "239.192.7.10", port: 7500)
         settings.rate = rate
         return ChannelMachine(
             settings: settings, limits: limits, identity: identity(name, incarnation), streamID: stream,
             reportAddress: DatagramAddress(address: 0x0A4D_0001, port: 9000), frameSizeMax: 1448,
-            receiveBufferBytes: 4 << 20, configurationDigest: digest, seed: 1, now: Self.start)
+            receiveBufferBytes: 4 << 20, configurationDigest: digest, seed: 1, now: now)
     }
 
     private func cast(
@@ -132,6 +132,38 @@ import Testing
         }
         #expect(found.map { [$0.first, $0.last] } == [[2, 2]])
         #expect(sender.counters[.streamHeadsSent] == 5)
+    }
+
+    @Test("who listens since before a stream began is owed its first frames, who came later is not")
+    func beginnings() {
+        var early = machine("b", stream: 2)
+        var sender = machine("a", stream: 1)
+        sender.submit((1...3).map { cast($0, ByteBuffer(repeating: 1, count: 1300)) }, now: Self.start)
+        let sent = frames(&sender, now: Self.start)
+        for frame in sent.dropFirst(2) { early.frameReceived(frame, now: Self.start) }
+        #expect(losses(&early).map { [$0.first, $0.last] } == [[1, 2]])
+        let later = Self.start + .seconds(2)
+        var newcomer = machine("c", stream: 3, now: later)
+        sender.submit([cast(4, ByteBuffer(string: "x"))], now: later)
+        for frame in frames(&sender, now: later) { newcomer.frameReceived(frame, now: later) }
+        #expect(losses(&newcomer).isEmpty)
+        let first = newcomer.takeDeliveries().first?.firstSequence
+        #expect(first == 4)
+    }
+
+    @Test("a stream that fell silent for long goes on where it was, and says what is missing")
+    func silence() {
+        var sender = machine("a", stream: 1)
+        var member = machine("b", stream: 2)
+        sender.submit([cast(1, ByteBuffer(string: "x"))], now: Self.start)
+        for frame in frames(&sender, now: Self.start) { member.frameReceived(frame, now: Self.start) }
+        let later = Self.start + .seconds(60)
+        member.timerFired(now: later)
+        #expect(
+            member.takeEvents().contains { if case .streamEnded = $0 { true } else { false } })
+        sender.submit((2...3).map { cast($0, ByteBuffer(repeating: 1, count: 1300)) }, now: later)
+        for frame in frames(&sender, now: later).dropFirst() { member.frameReceived(frame, now: later) }
+        #expect(losses(&member).map { [$0.first, $0.last] } == [[2, 2]])
     }
 
     @Test("the sender stops at the smallest budget, names who says nothing, and goes on")

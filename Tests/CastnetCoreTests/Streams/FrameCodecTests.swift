@@ -54,7 +54,9 @@ import Testing
         var buffer = ByteBuffer()
         var builder = FrameBuilder(header, sizeMax: 1448, into: &buffer)
         builder.announce(
-            AnnounceRecord(identity: identity, digest: 9, oldest: 3, firstOpenMessage: 2), into: &buffer)
+            AnnounceRecord(
+                identity: identity, digest: 9, oldest: 3, firstOpenMessage: 2, ageMilliseconds: 1500),
+            into: &buffer)
         let start = ChunkStart(
             topic: Topic(unchecked: "a"), sequence: 4, sentAtMicroseconds: 6, total: 10, headersLength: 0,
             carrierChange: change)
@@ -67,7 +69,7 @@ import Testing
 
     private static let chunkHex =
         headerHex
-        + "03 0026 05 6170692d31 0102030405060708 0000000000000009 0000000000000003 0000000000000002"
+        + "03 002a 05 6170692d31 0102030405060708 0000000000000009 0000000000000003 0000000000000002 000005dc"
         + "02 0035 01 0000000000000002 0000000000000000 00 01 61 0000000000000004 0000000000000006"
         + "000000000000000a 00000000 00 61626364" + "02 0012 00 0000000000000001 0000000000000014 7a"
 
