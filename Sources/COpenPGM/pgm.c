@@ -1,4 +1,7 @@
-#include "COpenPGM.h"
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "seam.h"
 
 #ifdef CASTNET_MULTICAST
 
@@ -10,6 +13,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -19,6 +23,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #ifndef IP_MULTICAST_ALL
 #define IP_MULTICAST_ALL 49
@@ -38,7 +43,14 @@ struct castnet_pgm {
     castnet_pgm_descriptors descriptors;
     uint32_t payload_max;
     uint64_t tsi;
+    /// NULL: libpgm talks to the kernel itself, for the reason that `problem` tells.
+    castnet_seam *seam;
+    char problem[256];
 };
+
+/* Every call of libpgm stands between these two: the seam belongs to the calling thread's socket only. */
+static castnet_seam *enter(const castnet_pgm *pgm) { return castnet_seam_enter(pgm->seam); }
+static void leave(castnet_seam *before) { (void)castnet_seam_enter(before); }
 
 /* ---- The log: libpgm calls the handler with a mutex held, from any thread, so it only copies. ---- */
 
@@ -260,14 +272,16 @@ static bool take_descriptor(pgm_sock_t *sock, int option, int *out, castnet_pgm_
 }
 
 /* A bus socket on a looping group hears itself as one more peer. The kernel drops what carries our own source
- * identifier and source port before it costs a read; NAKs to us carry the data port there and pass. A packet
- * too short to hold them is dropped as well. Offsets count from the UDP header. */
+ * identifier and source port before it costs a read; NAKs to us carry the data port there and pass, and so does
+ * a packet too short to hold them, to be counted. Offsets count from the UDP header. */
 static bool refuse_own(int descriptor, const struct pgm_sockaddr_t *identity, castnet_pgm_error *error) {
     uint8_t gsi[6];
     memcpy(gsi, &identity->sa_addr.gsi, sizeof gsi);
     uint32_t upper = (uint32_t)gsi[0] << 24 | (uint32_t)gsi[1] << 16 | (uint32_t)gsi[2] << 8 | gsi[3];
     uint32_t lower = (uint32_t)gsi[4] << 8 | gsi[5];
     struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 8 + 14, 0, 7),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 8 + 8),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, upper, 0, 5),
         BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 8 + 12),
@@ -281,6 +295,28 @@ static bool refuse_own(int descriptor, const struct pgm_sockaddr_t *identity, ca
     if (setsockopt(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0) return true;
     fail(error, errno, "attaching the filter: %s", strerror(errno));
     return false;
+}
+
+/* libpgm binds to a port of the kernel's choice. A socket of our own, bound where it should be, takes over the
+ * number of libpgm's descriptor, which is all that libpgm knows of it. */
+static bool pin_send_port(int descriptor, const castnet_pgm_options *options, castnet_pgm_error *error) {
+    if (options->send_port == 0) return true;
+    struct sockaddr_in address = inet_address(options->interface_address);
+    address.sin_port = htons(options->send_port);
+    struct ip_mreqn interface = {
+        .imr_address = address.sin_addr, .imr_ifindex = (int)options->interface_index};
+    int hops = options->hops, loop = options->loop, service = options->type_of_service;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool stands = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0
+        && setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, sizeof interface) == 0
+        && setsockopt(fd, IPPROTO_IP, IP_MULTICAST_TTL, &hops, sizeof hops) == 0
+        && setsockopt(fd, IPPROTO_IP, IP_MULTICAST_LOOP, &loop, sizeof loop) == 0
+        && (service < 0 || setsockopt(fd, IPPROTO_IP, IP_TOS, &service, sizeof service) == 0)
+        && dup3(fd, descriptor, O_CLOEXEC) >= 0;
+    if (!stands) fail(error, errno, "send-port %u: %s", options->send_port, strerror(errno));
+    else (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &options->send_buffer, sizeof options->send_buffer);
+    if (fd >= 0) close(fd);
+    return stands;
 }
 
 /* After connect, since the descriptors are told only then. */
@@ -297,7 +333,8 @@ static bool finish(castnet_pgm *pgm, const castnet_pgm_options *options,
         fail(error, errno, "IP_MULTICAST_ALL: %s", strerror(errno));
         return false;
     }
-    if (!refuse_own(descriptors->receive, identity, error)) return false;
+    if (!refuse_own(descriptors->receive, identity, error)
+        || !pin_send_port(descriptors->send, options, error)) return false;
     /* Privileged processes may pass rmem_max; for the others the capped size stands. */
     (void)setsockopt(descriptors->receive, SOL_SOCKET, SO_RCVBUFFORCE, &options->receive_buffer,
         sizeof options->receive_buffer);
@@ -307,7 +344,38 @@ static bool finish(castnet_pgm *pgm, const castnet_pgm_options *options,
     return true;
 }
 
-castnet_pgm *castnet_pgm_open(const castnet_pgm_options *options, castnet_pgm_error *error) {
+/* Both of libpgm's calls must have come through: connecting has sent, and now it receives. */
+static void prove_seam(castnet_pgm *pgm) {
+    if (!pgm->seam) return;
+    castnet_pgm_packet packet;
+    castnet_pgm_error ignored;
+    (void)castnet_pgm_receive(pgm, &packet, &ignored);
+    const char *wish = getenv("CASTNET_SEAM");
+    bool must_fail = wish && strcmp(wish, "fail-self-test") == 0;
+    if (castnet_seam_proven(pgm->seam) && !must_fail) {
+        castnet_seam_connected(pgm->seam, pgm->descriptors.receive, pgm->descriptors.send);
+        return;
+    }
+    snprintf(pgm->problem, sizeof pgm->problem, "%s",
+        must_fail ? "CASTNET_SEAM=fail-self-test" : "libpgm's calls do not come through");
+    castnet_seam_free(pgm->seam);
+    pgm->seam = NULL;
+}
+
+static void make_seam(castnet_pgm *pgm, const castnet_pgm_options *options,
+                      const castnet_seam_hooks *hooks) {
+    castnet_pgm_error error = {0};
+    if (!hooks) {
+        snprintf(pgm->problem, sizeof pgm->problem, "nobody judges");
+    } else if (!castnet_seam_install(&error)) {
+        snprintf(pgm->problem, sizeof pgm->problem, "%s", error.text);
+    } else if (!(pgm->seam = castnet_seam_new(hooks, options->mtu, hooks->shift))) {
+        snprintf(pgm->problem, sizeof pgm->problem, "out of memory");
+    }
+}
+
+castnet_pgm *castnet_pgm_open(const castnet_pgm_options *options, const castnet_seam_hooks *hooks,
+                              castnet_pgm_error *error) {
     memset(error, 0, sizeof *error);
     if (!castnet_pgm_start(error) || !is_safe(options, error)) return NULL;
     castnet_pgm *pgm = calloc(1, sizeof *pgm);
@@ -322,11 +390,17 @@ castnet_pgm *castnet_pgm_open(const castnet_pgm_options *options, castnet_pgm_er
         free(pgm);
         return NULL;
     }
-    if (set_before_bind(pgm->sock, options, error) && draw_identity(options, &identity, error)
-        && bind_and_join(pgm->sock, options, &identity, error) && finish(pgm, options, &identity, error)) {
+    make_seam(pgm, options, hooks);
+    castnet_seam *before = enter(pgm);
+    bool stands = set_before_bind(pgm->sock, options, error) && draw_identity(options, &identity, error)
+        && bind_and_join(pgm->sock, options, &identity, error) && finish(pgm, options, &identity, error);
+    leave(before);
+    if (stands) {
+        prove_seam(pgm);
         return pgm;
     }
     pgm_close(pgm->sock, false);
+    if (pgm->seam) castnet_seam_free(pgm->seam);
     free(pgm);
     return NULL;
 }
@@ -344,6 +418,38 @@ int castnet_pgm_receive_buffer(const castnet_pgm *pgm) {
 
 castnet_pgm_descriptors castnet_pgm_descriptors_of(const castnet_pgm *pgm) { return pgm->descriptors; }
 
+/* ---- The seam ---- */
+
+bool castnet_pgm_has_seam(const castnet_pgm *pgm) { return pgm->seam; }
+
+const char *castnet_pgm_seam_problem(const castnet_pgm *pgm) { return pgm->problem; }
+
+castnet_seam_facts castnet_pgm_seam_facts(const castnet_pgm *pgm) {
+    return pgm->seam ? castnet_seam_facts_of(pgm->seam) : (castnet_seam_facts){0};
+}
+
+castnet_pgm_status castnet_pgm_flush(castnet_pgm *pgm) {
+    return pgm->seam ? castnet_seam_flush(pgm->seam) : CASTNET_PGM_DONE;
+}
+
+bool castnet_pgm_holds_packets(const castnet_pgm *pgm) {
+    return pgm->seam && castnet_seam_holds_packets(pgm->seam);
+}
+
+void castnet_pgm_note_send_readable(castnet_pgm *pgm) {
+    if (pgm->seam) castnet_seam_note_send_readable(pgm->seam);
+}
+
+bool castnet_pgm_emit(
+    castnet_pgm *pgm, const void *bytes, size_t length, uint32_t address, uint16_t port) {
+    return pgm->seam && castnet_seam_emit(pgm->seam, bytes, length, address, port);
+}
+
+bool castnet_pgm_inject(
+    castnet_pgm *pgm, const void *bytes, size_t length, uint32_t source, uint32_t destination) {
+    return pgm->seam && castnet_seam_inject(pgm->seam, bytes, length, source, destination);
+}
+
 /* ---- Send ---- */
 
 castnet_pgm_status castnet_pgm_send(castnet_pgm *pgm, const void *bytes, size_t length) {
@@ -360,7 +466,10 @@ castnet_pgm_status castnet_pgm_send(castnet_pgm *pgm, const void *bytes, size_t 
 castnet_pgm_status castnet_pgm_resend(castnet_pgm *pgm) {
     if (!pgm->pending) return CASTNET_PGM_DONE;
     size_t sent = 0;
-    switch (pgm_send_skbv(pgm->sock, &pgm->pending, 1, true, &sent)) {
+    castnet_seam *before = enter(pgm);
+    int status = pgm_send_skbv(pgm->sock, &pgm->pending, 1, true, &sent);
+    leave(before);
+    switch (status) {
     case PGM_IO_STATUS_NORMAL:
         /* The window owns it now. */
         pgm->pending = NULL;
@@ -395,7 +504,9 @@ castnet_pgm_status castnet_pgm_receive(
     pgm_error_t *cause = NULL;
     message.msgv_len = 0;
     /* A vector of exactly one: with more, scattered loss wedges a peer's window for good. */
+    castnet_seam *before = enter(pgm);
     int status = pgm_recvmsgv(pgm->sock, &message, 1, MSG_ERRQUEUE, &length, &cause);
+    leave(before);
     switch (status) {
     case PGM_IO_STATUS_NORMAL: {
         const struct pgm_sk_buff_t *part = message.msgv_skb[0];
@@ -439,7 +550,11 @@ int64_t castnet_pgm_time_remaining(castnet_pgm *pgm) {
 /* ---- Close ---- */
 
 void castnet_pgm_close(castnet_pgm *pgm, bool flush) {
+    if (pgm->seam) castnet_seam_close(pgm->seam);
+    castnet_seam *before = enter(pgm);
     pgm_close(pgm->sock, flush);
+    leave(before);
+    if (pgm->seam) castnet_seam_free(pgm->seam);
     /* A pending packet had two references, the window's and the blocked send's; the window is gone. */
     if (pgm->pending) pgm_free_skb(pgm->pending);
     free(pgm);

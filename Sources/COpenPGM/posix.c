@@ -1,3 +1,6 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "COpenPGM.h"
 
 #include <arpa/inet.h>
@@ -8,6 +11,7 @@
 #include <linux/sock_diag.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,6 +119,13 @@ void castnet_eventfd_signal(int fd) {
 void castnet_eventfd_drain(int fd) {
     uint64_t count;
     while (read(fd, &count, sizeof count) < 0 && errno == EINTR) {}
+}
+
+void castnet_rest(int fd, int64_t nanoseconds) {
+    struct pollfd wake = {.fd = fd, .events = POLLIN};
+    struct timespec pause = {
+        .tv_sec = nanoseconds / 1000000000, .tv_nsec = (long)(nanoseconds % 1000000000)};
+    (void)ppoll(&wake, 1, &pause, NULL);
 }
 
 int64_t castnet_now(void) {

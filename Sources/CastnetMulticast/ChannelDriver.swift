@@ -4,8 +4,8 @@
     internal import NIOCore
 
     /// One channel on the engine thread: its PGM socket, its report socket and its machine, and nothing that
-    /// decides anything about the protocol.
-    final class ChannelDriver {
+    /// decides anything about the protocol. Whoever opens it calls ``finish()`` in the end.
+    struct ChannelDriver: ~Copyable {
         /// Why the channel must be served before its deadline.
         struct Due: OptionSet {
             let rawValue: UInt8
@@ -41,7 +41,11 @@
         /// repeated NAK.
         private static let quietBeforeClose = Duration.milliseconds(250)
         private static let failuresMax = 100
+        /// Between two looks at all counters.
+        private static let countingPause = Duration.milliseconds(5)
 
+        /// Why libpgm's packets go to the kernel one by one and unjudged; nil: they go through the seam.
+        let seamProblem: String?
         /// Why the channel broke; nil: it did not.
         private(set) var failure: CastnetError?
         var due: Due = []
@@ -52,6 +56,8 @@
         private let epoll: Int32
         private let sink: any ChannelSink
         private let mailbox: ChannelMailbox
+        /// Judges every packet for the seam.
+        private let gate: SeamGate
         private let name: String
         private var machine: ChannelMachine
         private var socket: PGMSocket?
@@ -68,16 +74,21 @@
         private var waitsForWritable = false
         private var readableAt: Instant?
         private var lastFrameAt: Instant?
+        private var countedAt: Instant
+        private var rest: ReceiveRest
+        private var isCounted = true
         private var backlog = 0
         private var failuresInARow = 0
         private var closing: (until: Instant, done: [@Sendable () -> Void])?
 
         /// Opens both sockets and registers them.
-        init(key: UInt64, opening: ChannelOpening, epoll: Int32, now: Instant) throws {
-            let interface = opening.options.interface
-            name = opening.settings.name
+        static func open(
+            key: UInt64, opening: ChannelOpening, epoll: Int32, now: Instant
+        ) throws -> ChannelDriver {
+            let (name, interface) = (opening.settings.name, opening.options.interface)
+            let gate = SeamGate(SeamGate.Settings(opening.options, faults: opening.settings.faults), now: now)
             let opened: PGMSocket
-            do { opened = try PGMSocket(opening.options) } catch {
+            do { opened = try PGMSocket(opening.options, gate: gate) } catch {
                 throw CastnetError(.multicastUnavailable, "channel \(name): \(error)", underlying: error)
             }
             var port: UInt16 = 0
@@ -87,39 +98,56 @@
                     .multicastUnavailable,
                     "channel \(name): no socket for reports on \(interface.name): \(errorText(-report))")
             }
+            var driver = ChannelDriver(
+                key: key, opening: opening, epoll: epoll, gate: gate, socket: opened,
+                report: (report, DatagramAddress(address: interface.address, port: port)), now: now)
+            do { try driver.register() } catch {
+                driver.unregister()
+                throw error
+            }
+            return driver
+        }
+
+        private init(
+            key: UInt64, opening: ChannelOpening, epoll: Int32, gate: SeamGate, socket: consuming PGMSocket,
+            report: (descriptor: Int32, address: DatagramAddress), now: Instant
+        ) {
             self.key = key
             self.epoll = epoll
+            self.gate = gate
+            name = opening.settings.name
             sink = opening.sink
             mailbox = opening.mailbox
-            descriptors = opened.descriptors
-            reportDescriptor = report
+            descriptors = socket.descriptors
+            seamProblem = socket.seamProblem
+            reportDescriptor = report.descriptor
             machine = ChannelMachine(
                 settings: opening.settings, limits: opening.limits, identity: opening.identity,
-                streamID: opening.facts.streamID,
-                reportAddress: DatagramAddress(address: interface.address, port: port),
-                frameSizeMax: opened.payloadMax, receiveBufferBytes: opened.receiveBufferBytes,
+                streamID: opening.facts.streamID, reportAddress: report.address,
+                frameSizeMax: socket.payloadMax, receiveBufferBytes: socket.receiveBufferBytes,
                 configurationDigest: opening.facts.digest, seed: opening.seed, now: now)
             drops = KernelDrops(
                 descriptor: descriptors.receive,
-                hearsOwn: opening.options.loop || interface.isLoopback, now: now)
+                hearsOwn: opening.options.loop || opening.options.interface.isLoopback, now: now)
             pgmDeadline = now
             timerAt = now
             deadline = now
-            socket = consume opened
-            try register()
+            countedAt = now
+            rest = ReceiveRest(now: now)
+            self.socket = consume socket
         }
-
-        deinit { unregister() }
 
         // MARK: Descriptors
 
         private func tag(_ role: Due) -> UInt64 { key << 3 | UInt64(role.rawValue) }
 
-        private func register() throws {
+        private mutating func register() throws {
             let waits: [(Int32, Due)] = [
                 (descriptors.receive, .receive), (descriptors.pending, .receive),
                 (descriptors.repair, .receive),
                 (reportDescriptor, .reports),
+                // NAKs come to where the data comes from.
+                (descriptors.send, .writable),
             ]
             for (descriptor, role) in waits {
                 let result = castnet_epoll_set(epoll, descriptor, tag(role), true, false)
@@ -132,44 +160,54 @@
         private var isRegistered: Bool { socket != nil }
 
         /// The descriptors leave the epoll set before libpgm closes them.
-        private func unregister() {
+        private mutating func unregister() {
             guard isRegistered else { return }
             for descriptor in [
-                descriptors.receive, descriptors.pending, descriptors.repair, reportDescriptor,
+                descriptors.receive, descriptors.pending, descriptors.repair, descriptors.send,
+                reportDescriptor,
             ] {
                 _ = castnet_epoll_remove(epoll, descriptor)
             }
-            if waitsForWritable { _ = castnet_epoll_remove(epoll, descriptors.send) }
             castnet_descriptor_close(reportDescriptor)
             socket.take()?.close(flush: true)
         }
 
-        func noteReady(role: UInt64, now: Instant) {
+        mutating func noteReady(role: UInt64, now: Instant) {
             let role = Due(rawValue: UInt8(truncatingIfNeeded: role))
             due.insert(role)
-            if role == .receive { readableAt = now }
+            if role == .writable {
+                socket?.noteSendReadable()
+                due.insert(.receive)
+            }
+            if role == .receive || role == .writable { readableAt = now }
         }
+
+        /// Packets are left alone until then: more will have come. Nil: no rest.
+        var restsUntil: Instant? { rest.until }
 
         // MARK: A turn
 
         func isDue(_ now: Instant) -> Bool { !due.isEmpty || deadline.map { $0 <= now } ?? false }
 
         /// Takes what has come, sends what may leave, hands over what was made of it.
-        func service(_ now: Instant, _ scratch: inout Scratch) {
+        mutating func service(_ now: Instant, _ scratch: inout Scratch) {
             let due = due
             self.due = []
+            gate.now = now
             do {
+                releaseHeld(now)
                 try receive(due, now)
                 if due.contains(.reports) { receiveReports(now, &scratch) }
                 submit(now)
                 passTime(now)
                 try send(now, &scratch.frame)
+                try flush(now)
                 sendReports(now, &scratch.frame)
             } catch {
                 fail(error)
             }
-            drops.refresh(framesSent: machine.counters[.pgmOutData], now: now)
-            handOver()
+            drops.refresh(sent: messagesSent(), now: now)
+            handOver(now)
             plan(now)
         }
 
@@ -179,7 +217,7 @@
             return now < readableAt + Self.repairWatch && now < lastFrameAt + Self.repairMemory
         }
 
-        private func receive(_ due: Due, _ now: Instant) throws(PGMError) {
+        private mutating func receive(_ due: Due, _ now: Instant) throws(PGMError) {
             let watches = watchesForRepairs(now)
             guard due.contains(.receive) || due.contains(.more) || watches || pgmDeadline <= now else {
                 return
@@ -192,23 +230,24 @@
                 case .packet(_, let repaired):
                     packets += 1
                     if repaired { own.add(.streamRepairedPGM) }
-                    machine.frameReceived(payload, now: now)
+                    machine.frameReceived(payload, isRepaired: repaired, now: now)
                 case .reset:
                     packets += 1
                     own.add(.pgmInReset)
                 case .empty: packets += 1
-                case .limited: return
-                case .idle, nil:
-                    idleCalls -= 1
-                    if idleCalls <= 0 { return }
+                case .limited: idleCalls = 0
+                case .idle, nil: idleCalls -= 1
                 }
+                if idleCalls <= 0 { break }
             }
-            self.due.insert(.more)
+            rest.took(packets, now: now)
+            if packets == Self.receiveTurn || socket?.holdsPackets == true { self.due.insert(.more) }
         }
 
         /// One call of receive. A failure is not the end of the channel unless it repeats: an interface that
         /// goes down and comes back gives one.
-        private func receiveOne(_ payload: inout ByteBuffer) throws(PGMError) -> PGMSocket.Received? {
+        private mutating func receiveOne(_ payload: inout ByteBuffer) throws(PGMError) -> PGMSocket.Received?
+        {
             do throws(PGMError) {
                 let received = try socket?.receive(into: &payload)
                 failuresInARow = 0
@@ -220,7 +259,7 @@
             }
         }
 
-        private func receiveReports(_ now: Instant, _ scratch: inout Scratch) {
+        private mutating func receiveReports(_ now: Instant, _ scratch: inout Scratch) {
             let count = unsafe scratch.datagrams.withUnsafeMutableBufferPointer { bytes in
                 unsafe scratch.sources.withUnsafeMutableBufferPointer { sources in
                     guard let bytes = bytes.baseAddress, let sources = sources.baseAddress else {
@@ -242,12 +281,12 @@
             if Int(count) == Scratch.slots { due.insert(.reports) }
         }
 
-        private func submit(_ now: Instant) {
+        private mutating func submit(_ now: Instant) {
             let casts = mailbox.take()
             if !casts.isEmpty { machine.submit(casts, now: now) }
         }
 
-        private func passTime(_ now: Instant) {
+        private mutating func passTime(_ now: Instant) {
             let waiting = sink.backlogBytes()
             if waiting != backlog {
                 backlog = waiting
@@ -259,7 +298,7 @@
             }
         }
 
-        private func send(_ now: Instant, _ frame: inout ByteBuffer) throws(PGMError) {
+        private mutating func send(_ now: Instant, _ frame: inout ByteBuffer) throws(PGMError) {
             guard try resend(now) else { return }
             for _ in 0..<Self.sendTurn {
                 frame.clear()
@@ -271,28 +310,30 @@
         }
 
         /// Sends a blocked packet again; true when nothing is blocked.
-        private func resend(_ now: Instant) throws(PGMError) -> Bool {
+        private mutating func resend(_ now: Instant) throws(PGMError) -> Bool {
             guard socket?.hasPending == true else { return true }
             guard let sent = try socket?.resend() else { return false }
             return note(sent, now)
         }
 
         /// Arranges for a blocked packet to be tried again; true when the packet has left.
-        private func note(_ sent: PGMSocket.Sent, _ now: Instant) -> Bool {
+        private mutating func note(_ sent: PGMSocket.Sent, _ now: Instant) -> Bool {
             retryAt = sent == .limited ? now + .milliseconds(1) : nil
             let mustWait = sent == .wouldBlock
             if mustWait != waitsForWritable {
                 waitsForWritable = mustWait
-                if mustWait {
-                    _ = castnet_epoll_set(epoll, descriptors.send, tag(.writable), false, true)
-                } else {
-                    _ = castnet_epoll_remove(epoll, descriptors.send)
-                }
+                _ = castnet_epoll_set(epoll, descriptors.send, tag(.writable), true, mustWait)
             }
             return sent == .done
         }
 
-        private func sendReports(_ now: Instant, _ datagram: inout ByteBuffer) {
+        /// What this turn made leaves before the next sleep.
+        private mutating func flush(_ now: Instant) throws(PGMError) {
+            guard let sent = try socket?.flush(), socket?.hasPending != true else { return }
+            _ = note(sent, now)
+        }
+
+        private mutating func sendReports(_ now: Instant, _ datagram: inout ByteBuffer) {
             for _ in 0..<Self.reportTurn {
                 datagram.clear()
                 guard let address = machine.nextReport(into: &datagram, now: now) else { return }
@@ -306,23 +347,31 @@
             due.insert(.more)
         }
 
-        private func handOver() {
+        private mutating func handOver(_ now: Instant) {
             let records = machine.takeDeliveries()
             if !records.isEmpty { sink.delivered(records) }
             let events = machine.takeEvents()
             if !events.isEmpty { sink.happened(events) }
-            let hasSpace = mailbox.settle(cuttingBytes: machine.queuedBytes, counters: counters)
+            let hasSpace = mailbox.settle(cuttingBytes: machine.queuedBytes)
+            if now >= countedAt + Self.countingPause {
+                countedAt = now
+                isCounted = true
+                mailbox.publish(collectCounters())
+            } else {
+                isCounted = false
+            }
             if hasSpace { sink.spaceAvailable() }
         }
 
         /// When the next turn is due by itself.
-        private func plan(_ now: Instant) {
+        private mutating func plan(_ now: Instant) {
             if let remaining = socket?.timeRemaining { pgmDeadline = now + remaining }
             machineDeadline = machine.nextDeadline(now: now)
             // A deadline in the past would spin: whatever the machine wants, it gets it within 50 µs.
             var next = earliest(pgmDeadline, machineDeadline.map { max($0, now + .microseconds(50)) })
             if watchesForRepairs(now) { next = earliest(next, now + Self.repairTick) }
-            next = earliest(next, retryAt)
+            next = earliest(next, earliest(retryAt, gate.heldUntil))
+            if !isCounted { next = earliest(next, countedAt + Self.countingPause) }
             if let closing {
                 next = earliest(next, closing.until)
                 if isSettled {
@@ -335,7 +384,7 @@
             deadline = due.contains(.more) ? now : next
         }
 
-        private func fail(_ error: any Error) {
+        private mutating func fail(_ error: any Error) {
             guard !isFinished else { return }
             isFinished = true
             mailbox.close()
@@ -347,36 +396,62 @@
 
         // MARK: Commands
 
-        func membersChanged(_ members: [NodeIdentity], now: Instant) {
-            machine.membersChanged(members, now: now)
+        mutating func membersChanged(_ members: [NodeIdentity], frameSizeMax: Int?, now: Instant) {
+            machine.membersChanged(members, frameSizeMax: frameSizeMax, now: now)
             due.insert(.outbox)
         }
 
-        func subscriptionsChanged() { machine.subscriptionsChanged() }
+        mutating func subscriptionsChanged() { machine.subscriptionsChanged() }
 
-        private var counters: CounterSet {
+        private mutating func collectCounters() -> CounterSet {
             var all = machine.counters
             all.merge(own)
+            all.merge(gate.counters)
+            if let facts = socket?.seamFacts {
+                all.set(.seamBatches, facts.batchesIn &+ facts.batchesOut)
+                all.set(.seamFailed, facts.failed)
+                all.set(.seamSegmentsRefused, facts.segmentsRefused)
+            }
+            if seamProblem != nil { all.set(.seamAbsent, 1) }
             all.set(.kernelDropped, drops.count)
             return all
+        }
+
+        /// Messages to the group; without the seam only the data frames are known.
+        private mutating func messagesSent() -> UInt64 {
+            seamProblem == nil ? socket?.seamFacts.groupMessagesOut ?? 0 : machine.counters[.pgmOutData]
+        }
+
+        /// Packets that a configured fault held back go on.
+        private mutating func releaseHeld(_ now: Instant) {
+            guard gate.heldUntil.map({ $0 <= now }) ?? false else { return }
+            for held in gate.release() {
+                switch held {
+                case .incoming(let packet, let source):
+                    _ = socket?.inject(packet, from: source, to: gate.settings.admission.group)
+                case .outgoing(let packet, let address): _ = socket?.emit(packet, to: address)
+                }
+            }
+            due.insert(.receive)
         }
 
         // MARK: The end
 
         private var isSettled: Bool {
-            machine.isSettled && socket?.hasPending != true && mailbox.isEmpty
+            mutating get { machine.isSettled && socket?.hasPending != true && mailbox.isEmpty }
         }
 
         /// Finishes when everything sent is acknowledged, or at `until`; others hear now that they need not
         /// wait for this node.
-        func beginClose(at now: Instant, until: Instant, then done: @escaping @Sendable () -> Void) {
+        mutating func beginClose(at now: Instant, until: Instant, then done: @escaping @Sendable () -> Void) {
             machine.leave(now: now)
             closing = (min(until, closing?.until ?? until), (closing?.done ?? []) + [done])
             due.insert(.outbox)
         }
 
         /// Closes the sockets and tells those that wait for it.
-        func finish() {
+        mutating func finish() {
+            mailbox.publish(collectCounters())
             mailbox.close()
             unregister()
             for done in closing?.done ?? [] { done() }

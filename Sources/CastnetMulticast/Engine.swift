@@ -46,7 +46,7 @@
             self.prepareThread = prepareThread
         }
 
-        func open(_ opening: ChannelOpening) async throws -> UInt64 {
+        func open(_ opening: ChannelOpening) async throws -> (key: UInt64, seamProblem: String?) {
             try startThread()
             return try await withCheckedThrowingContinuation { continuation in
                 post { loop in

@@ -7,7 +7,7 @@
     final class EngineLoop {
         private let epoll: Int32
         private let engine: Engine
-        private var channels: [UInt64: ChannelDriver] = [:]
+        private var channels: [UInt64: OpenDriver] = [:]
         private var nextKey: UInt64 = 1
         private var ready = [castnet_ready](repeating: castnet_ready(), count: 64)
         private var scratch = ChannelDriver.Scratch()
@@ -43,10 +43,10 @@
                 noteReady(count)
                 let mail = engine.takeMail()
                 for command in mail.commands { command(self) }
-                for key in mail.filled { channels[key]?.due.insert(.outbox) }
-                for (key, channel) in channels where channel.isDue(now) {
-                    channel.service(now, &scratch)
-                    if channel.isFinished { remove(key) }
+                for key in mail.filled { channels[key]?.driver.due.insert(.outbox) }
+                for (key, channel) in channels where channel.driver.isDue(now) {
+                    channel.driver.service(now, &scratch)
+                    if channel.driver.isFinished { remove(key) }
                 }
                 forwardLog()
             }
@@ -54,7 +54,8 @@
 
         private func wait() -> Int {
             var deadline: Instant?
-            for channel in channels.values { deadline = earliest(deadline, channel.deadline) }
+            for channel in channels.values { deadline = earliest(deadline, channel.driver.deadline) }
+            rest(before: deadline)
             let timeout =
                 deadline.map { max(0, ($0 - Instant(nanoseconds: castnet_now())).nanoseconds) } ?? -1
             let count = unsafe ready.withUnsafeMutableBufferPointer { buffer in
@@ -64,12 +65,25 @@
             return max(0, Int(count))
         }
 
+        /// Leaves packets alone for a moment where they come densely; commands end the rest.
+        private func rest(before deadline: Instant?) {
+            var until: Instant?
+            for channel in channels.values {
+                // Whoever has work keeps everybody awake.
+                guard channel.driver.due.isEmpty else { return }
+                until = earliest(until, channel.driver.restsUntil)
+            }
+            guard let rested = until, let until = earliest(rested, deadline) else { return }
+            let pause = (until - Instant(nanoseconds: castnet_now())).nanoseconds
+            if pause > 0 { castnet_rest(engine.wakeDescriptor, pause) }
+        }
+
         private func noteReady(_ count: Int) {
             for event in ready.prefix(count) {
                 if event.tag == Self.wakeTag {
                     castnet_eventfd_drain(engine.wakeDescriptor)
                 } else {
-                    channels[event.tag >> 3]?.noteReady(role: event.tag & 7, now: now)
+                    channels[event.tag >> 3]?.driver.noteReady(role: event.tag & 7, now: now)
                 }
             }
         }
@@ -84,28 +98,38 @@
 
         // MARK: Commands
 
-        func open(_ opening: ChannelOpening) throws -> UInt64 {
+        func open(_ opening: ChannelOpening) throws -> (key: UInt64, seamProblem: String?) {
             let key = nextKey
             nextKey += 1
-            channels[key] = try ChannelDriver(key: key, opening: opening, epoll: epoll, now: now)
-            return key
+            let opened = OpenDriver(
+                try ChannelDriver.open(key: key, opening: opening, epoll: epoll, now: now))
+            channels[key] = opened
+            return (key, opened.driver.seamProblem)
         }
 
-        func membersChanged(_ members: [NodeIdentity], of key: UInt64) {
-            channels[key]?.membersChanged(members, now: now)
+        func membersChanged(_ members: [NodeIdentity], frameSizeMax: Int?, of key: UInt64) {
+            channels[key]?.driver.membersChanged(members, frameSizeMax: frameSizeMax, now: now)
         }
 
-        func subscriptionsChanged(of key: UInt64) { channels[key]?.subscriptionsChanged() }
+        func subscriptionsChanged(of key: UInt64) { channels[key]?.driver.subscriptionsChanged() }
 
         func close(_ key: UInt64, linger: Duration, then done: @escaping @Sendable () -> Void) {
             guard let channel = channels[key] else { return done() }
-            channel.beginClose(at: now, until: now + linger, then: done)
+            channel.driver.beginClose(at: now, until: now + linger, then: done)
         }
 
         private func remove(_ key: UInt64) {
             guard let channel = channels.removeValue(forKey: key) else { return }
-            if let error = channel.failure { log.error("\(error)") }
-            channel.finish()
+            if let error = channel.driver.failure { log.error("\(error)") }
+            channel.driver.finish()
         }
+    }
+
+    /// A driver's place. The driver is a value so that a turn of it is one access to this memory, not one for
+    /// each of its properties.
+    private final class OpenDriver {
+        var driver: ChannelDriver
+
+        init(_ driver: consuming ChannelDriver) { self.driver = driver }
     }
 #endif

@@ -32,8 +32,10 @@ package final class PGMChannel: Sendable {
         package var interface: InterfaceChoice
         package var mtu: Int
         package var window: Int
-        /// Digest of group, port and MTU: equal where two nodes mean the same channel.
+        /// Digest of group and port: equal where two nodes mean the same channel.
         package var digest: UInt64
+        /// Why packets go to the kernel one by one and unjudged; nil: they go in batches, each judged.
+        package var seamProblem: String?
     }
 
     /// Payload bytes that may wait to be cut into frames.
@@ -76,14 +78,15 @@ package final class PGMChannel: Sendable {
             var generator = SeededGenerator(seed: seed)
             let plan = ChannelPlan(settings, interfaceMTU: interface.mtu)
             let options = try PGMOptions(settings, interface: interface, plan: plan)
-            let facts = Facts(
+            var facts = Facts(
                 name: settings.name, streamID: generator.next(), interface: interface, mtu: plan.mtu,
-                window: plan.window, digest: digest(settings, mtu: plan.mtu))
+                window: plan.window, digest: digest(settings))
             let shared = ChannelMailbox()
             let opening = ChannelOpening(
                 settings: settings, limits: limits, identity: identity, facts: facts, options: options,
                 seed: generator.next(), sink: sink, mailbox: shared)
-            let key = try await engine.open(opening)
+            let (key, seamProblem) = try await engine.open(opening)
+            facts.seamProblem = seamProblem
             return PGMChannel(facts: facts, engine: engine, key: key, shared: shared)
         }
 
@@ -97,9 +100,13 @@ package final class PGMChannel: Sendable {
         /// Queues messages in order; the caller has asked for room. Any thread; one wake-up per batch.
         package func send(_ casts: [OutboundCast]) { if shared.put(casts) { engine.wake(key) } }
 
-        /// The members that hear the channel now, the own node left out.
-        package func membersChanged(_ members: [NodeIdentity]) {
-            engine.post { [key] loop in loop.membersChanged(members, of: key) }
+        /// The members that hear the channel now, the own node left out; `mtu`: the smallest of the nodes
+        /// that have joined it, to which frames are cut.
+        package func membersChanged(_ members: [NodeIdentity], mtu: Int? = nil) {
+            let frameSizeMax = mtu.map { $0 - PGMOptions.headerLength }
+            engine.post { [key] loop in
+                loop.membersChanged(members, frameSizeMax: frameSizeMax, of: key)
+            }
         }
 
         /// What the node subscribes has changed.
@@ -121,14 +128,14 @@ package final class PGMChannel: Sendable {
         }
 
         package func send(_ casts: [OutboundCast]) {}
-        package func membersChanged(_ members: [NodeIdentity]) {}
+        package func membersChanged(_ members: [NodeIdentity], mtu: Int? = nil) {}
         package func subscriptionsChanged() {}
         package func close(linger: Duration) async {}
     #endif
 
     /// FNV-1a over what both ends must agree on.
-    private static func digest(_ settings: ChannelSettings, mtu: Int) -> UInt64 {
-        "\(settings.group)|\(settings.port)|\(mtu)".utf8.reduce(0xCBF2_9CE4_8422_2325 as UInt64) {
+    private static func digest(_ settings: ChannelSettings) -> UInt64 {
+        "\(settings.group)|\(settings.port)".utf8.reduce(0xCBF2_9CE4_8422_2325 as UInt64) {
             ($0 ^ UInt64($1)) &* 0x100_0000_01B3
         }
     }
@@ -190,10 +197,9 @@ final class ChannelMailbox: Sendable {
     }
 
     /// Says what the machine holds now; true when waiting senders should hear of room.
-    func settle(cuttingBytes: Int, counters: CounterSet) -> Bool {
+    func settle(cuttingBytes: Int) -> Bool {
         state.withLock { state in
             state.cuttingBytes = cuttingBytes
-            state.counters = counters
             guard state.wasFull, state.bytes + cuttingBytes < PGMChannel.outboxMax / 2 else {
                 return false
             }
@@ -201,6 +207,8 @@ final class ChannelMailbox: Sendable {
             return true
         }
     }
+
+    func publish(_ counters: CounterSet) { state.withLock { $0.counters = counters } }
 
     var counters: CounterSet { state.withLock { $0.counters } }
 }

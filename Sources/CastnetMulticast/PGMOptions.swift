@@ -14,6 +14,8 @@ package struct PGMOptions: Hashable, Sendable {
     /// by sequence modulo size and any other size breaks at the 32-bit wrap. Windows in packets are the only
     /// form there is here: the other form (seconds × rate), beside this one, aborts on the first packet.
     package var window: Int
+    /// The UDP port that packets leave from, one process of a host only; nil: the kernel's choice.
+    package var sendPort: UInt16?
     package var loop = true
     package var hops = 1
     /// The differentiated-services code point; nil: the kernel's default.
@@ -42,6 +44,7 @@ package struct PGMOptions: Hashable, Sendable {
                 "channel \(settings.name): \(rate) bytes a second are below one packet of \(plan.mtu)")
         }
         self.init(interface: interface, group: group, port: settings.port, mtu: plan.mtu, window: plan.window)
+        sendPort = settings.sendPort
         loop = settings.loop
         hops = settings.hops
         dscp = settings.dscp
@@ -85,7 +88,7 @@ package struct PGMTimers: Hashable, Sendable {
     /// SPMs after the last data packet; libpgm never uses the last one.
     package var heartbeats: [Duration] = [20, 50, 100, 200, 500, 1000].map { .milliseconds($0) }
     /// A peer without an SPM for this long is forgotten: at least five times `ambient`.
-    package var peerExpiry = Duration.seconds(20)
+    package var peerExpiry = Duration.seconds(10)
     /// How long an SPM is awaited before it is asked for: shorter than the back-off, since a loss before the
     /// sender's first SPM cannot be repaired.
     package var spmRequest = Duration.milliseconds(5)

@@ -1,5 +1,5 @@
 #if Multicast
-    internal import CastnetCore
+    package import CastnetCore
     internal import COpenPGM
     package import NIOCore
 
@@ -11,6 +11,8 @@
     @safe
     package struct PGMSocket: ~Copyable {
         private let handle: OpaquePointer
+        private let gate: SeamGate?
+        private var saysGoodbye = false
 
         package enum Sent: Hashable, Sendable {
             case done
@@ -42,24 +44,33 @@
             package var send: Int32
         }
 
-        /// Opens a socket with a fresh random source identifier, joins the group and says hello.
-        package init(_ options: PGMOptions) throws(PGMError) {
+        /// Opens a socket with a fresh random source identifier, joins the group and says hello. Every packet
+        /// goes through `gate`, unless there is none or the seam is not to be had: see ``seamProblem``.
+        package init(_ options: PGMOptions, gate: SeamGate? = nil) throws(PGMError) {
             try options.validate()
             var raw = options.raw
             var error = castnet_pgm_error()
-            guard let handle = unsafe castnet_pgm_open(&raw, &error) else {
+            let opened: OpaquePointer?
+            if let gate {
+                var hooks = unsafe gate.hooks
+                unsafe opened = unsafe castnet_pgm_open(&raw, &hooks, &error)
+            } else {
+                unsafe opened = unsafe castnet_pgm_open(&raw, nil, &error)
+            }
+            guard let handle = unsafe opened else {
                 throw PGMError(error, while: "opening a PGM socket on \(options.interface.name)")
             }
             unsafe self.handle = unsafe handle
+            self.gate = gate
+            gate?.opened(tsi: unsafe castnet_pgm_tsi(handle))
         }
 
-        deinit { unsafe castnet_pgm_close(handle, false) }
+        deinit { unsafe castnet_pgm_close(handle, saysGoodbye) }
 
         /// Closes; `flush` sends three goodbyes (which receivers of this library ignore). It does not wait
         /// for repairs: keep calling ``receive(into:)`` for as long as somebody may still ask.
         package consuming func close(flush: Bool) {
-            unsafe castnet_pgm_close(handle, flush)
-            discard self
+            saysGoodbye = flush
         }
 
         /// The largest payload of one packet.
@@ -68,6 +79,14 @@
         package var tsi: UInt64 { unsafe castnet_pgm_tsi(handle) }
         /// The receive buffer as the kernel accounts it.
         package var receiveBufferBytes: Int { Int(unsafe castnet_pgm_receive_buffer(handle)) }
+        /// Why libpgm talks to the kernel itself, packet by packet and unjudged; nil: it does not.
+        package var seamProblem: String? {
+            unsafe castnet_pgm_has_seam(handle) ? nil : String(cString: castnet_pgm_seam_problem(handle))
+        }
+        package var seamFacts: SeamFacts { SeamFacts(unsafe castnet_pgm_seam_facts(handle)) }
+        /// True while packets lie in the seam that libpgm has not seen: call ``receive(into:)`` before any
+        /// sleep.
+        package var holdsPackets: Bool { unsafe castnet_pgm_holds_packets(handle) }
         package var hasPending: Bool { unsafe castnet_pgm_has_pending(handle) }
         package var descriptors: Descriptors {
             let all = unsafe castnet_pgm_descriptors_of(handle)
@@ -91,6 +110,30 @@
         /// Sends the pending packet again; `done` when there is none.
         package mutating func resend() throws(PGMError) -> Sent {
             try Self.sent(unsafe castnet_pgm_resend(handle))
+        }
+
+        /// Lets the collected packets go; `wouldBlock` when some wait for the send descriptor.
+        package mutating func flush() throws(PGMError) -> Sent {
+            try Self.sent(unsafe castnet_pgm_flush(handle))
+        }
+
+        /// The send descriptor is readable: the next ``receive(into:)`` looks there too.
+        package mutating func noteSendReadable() { unsafe castnet_pgm_note_send_readable(handle) }
+
+        /// Collects a packet that was judged before; it leaves with the next flush. False: no room.
+        package mutating func emit(_ packet: [UInt8], to address: DatagramAddress) -> Bool {
+            unsafe packet.withUnsafeBytes { bytes in
+                guard let base = bytes.baseAddress else { return false }
+                return unsafe castnet_pgm_emit(handle, base, bytes.count, address.address, address.port)
+            }
+        }
+
+        /// Hands libpgm a packet as if it had come from `source` for `destination`; false: no room.
+        package mutating func inject(_ packet: [UInt8], from source: UInt32, to destination: UInt32) -> Bool {
+            unsafe packet.withUnsafeBytes { bytes in
+                guard let base = bytes.baseAddress else { return false }
+                return unsafe castnet_pgm_inject(handle, base, bytes.count, source, destination)
+            }
         }
 
         private static func sent(_ status: castnet_pgm_status) throws(PGMError) -> Sent {
@@ -145,6 +188,7 @@
             raw.interface_index = interface.index
             raw.port = port
             raw.data_port = port
+            raw.send_port = sendPort ?? 0
             raw.mtu = UInt16(clamping: mtu)
             raw.hops = UInt8(clamping: hops)
             raw.loop = loop

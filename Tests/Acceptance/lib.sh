@@ -42,7 +42,11 @@ check() { if eval "$2"; then pass "$1"; else fail "$1: $2"; fi; }
 
 # check_json NAME JSON EXPRESSION: a jq expression that must be true of one JSON value.
 check_json() {
-    if jq -e "$3" <<<"$2" >/dev/null 2>&1; then pass "$1"; else fail "$1: $3 of $(head -c 2000 <<<"$2")"; fi
+    if [ -n "$2" ] && jq -e "$3" <<<"$2" >/dev/null 2>&1; then
+        pass "$1"
+    else
+        fail "$1: $3 of $(head -c 2000 <<<"$2")"
+    fi
 }
 
 # emit_json KEY=VALUE…: one line of JSON; numbers, true, false and null stay what they are.

@@ -52,6 +52,8 @@ int castnet_epoll_wait(int epoll, castnet_ready *_Nonnull out, int capacity, int
 int castnet_eventfd_create(void);
 void castnet_eventfd_signal(int fd);
 void castnet_eventfd_drain(int fd);
+/// Sleeps for `nanoseconds`, or until `fd` is readable.
+void castnet_rest(int fd, int64_t nanoseconds);
 
 /// The CLOCK_MONOTONIC time in nanoseconds.
 int64_t castnet_now(void);
@@ -115,6 +117,8 @@ typedef struct castnet_pgm_options {
     uint32_t interface_index;
     uint16_t port;
     uint16_t data_port;
+    /// The UDP port that packets leave from; 0: the kernel's choice.
+    uint16_t send_port;
     uint16_t mtu;
     uint8_t hops;
     bool loop;
@@ -155,12 +159,80 @@ typedef struct castnet_pgm_descriptors {
 
 typedef struct castnet_pgm castnet_pgm;
 
+/* ---- seam.c: libpgm's sendto and recvmsg for our own sockets, in batches and judged packet by packet. ---- */
+
+/// What becomes of an arrived packet.
+typedef enum CASTNET_CLOSED_ENUM castnet_seam_verdict {
+    CASTNET_SEAM_REJECT CASTNET_SWIFT_NAME("reject") = 0,
+    CASTNET_SEAM_ADMIT CASTNET_SWIFT_NAME("admit"),
+    /// libpgm gets the SPM that was written, then the packet.
+    CASTNET_SEAM_ADMIT_AFTER_SPM CASTNET_SWIFT_NAME("admitAfterSPM"),
+    /// libpgm gets the SPM that was written instead of the packet.
+    CASTNET_SEAM_ONLY_SPM CASTNET_SWIFT_NAME("onlySPM"),
+} castnet_seam_verdict;
+
+#define CASTNET_SEAM_SPM 36
+
+/// Who judges the packets of one socket, on its thread, inside its calls. Addresses and ports in host byte
+/// order.
+typedef struct castnet_seam_hooks {
+    void *_Nullable context;
+    /// Judges an arrived packet; `destination` is 0 where the kernel did not tell; `on_send` when it came to
+    /// the descriptor that this socket sends from. `spm` has room for CASTNET_SEAM_SPM bytes.
+    castnet_seam_verdict (*_Nullable received)(
+        void *_Nullable context, const uint8_t *_Nonnull bytes, size_t length, uint32_t source,
+        uint16_t port, uint32_t destination, bool on_send, uint8_t *_Nonnull spm);
+    /// Judges a leaving packet: how often it leaves (0 to 2). A port written to `steered` gets it as well.
+    int (*_Nullable sending)(
+        void *_Nullable context, const uint8_t *_Nonnull bytes, size_t length, uint32_t destination,
+        uint16_t port, uint16_t *_Nonnull steered);
+    /// True: neither segmented sends nor coalesced receives.
+    bool plain;
+    /// Added to the numbers of the own stream on the wire.
+    uint32_t shift;
+} castnet_seam_hooks;
+
+/// What the seam did, in packets and calls.
+typedef struct castnet_seam_facts {
+    uint64_t packets_in, packets_out;
+    uint64_t receive_calls, send_calls;
+    /// Kernel messages that held more than one packet.
+    uint64_t batches_in, batches_out;
+    /// Kernel messages to a group: a group that is looped back brings as many back.
+    uint64_t group_messages_out;
+    /// Packets the kernel refused for good.
+    uint64_t packets_failed;
+    /// Times the kernel refused a segmented send; from then on packets leave one by one.
+    uint64_t segments_refused;
+    int last_errno;
+    bool segments, coalesces;
+} castnet_seam_facts;
+
 /// Starts libpgm once per process: monotonic timer, silent log. Any thread; later calls return the first
 /// result.
 bool castnet_pgm_start(castnet_pgm_error *_Nonnull error);
-/// Opens a bus socket with a fresh random source identifier; NULL on failure.
+/// Opens a bus socket with a fresh random source identifier; NULL on failure. With `hooks` its packets go
+/// through the seam where that is to be had.
 castnet_pgm *_Nullable castnet_pgm_open(
-    const castnet_pgm_options *_Nonnull options, castnet_pgm_error *_Nonnull error);
+    const castnet_pgm_options *_Nonnull options, const castnet_seam_hooks *_Nullable hooks,
+    castnet_pgm_error *_Nonnull error);
+/// Whether the socket's packets go through the seam; if not, why.
+bool castnet_pgm_has_seam(const castnet_pgm *_Nonnull pgm);
+const char *_Nonnull castnet_pgm_seam_problem(const castnet_pgm *_Nonnull pgm);
+castnet_seam_facts castnet_pgm_seam_facts(const castnet_pgm *_Nonnull pgm);
+/// Lets the collected packets go. WOULD_BLOCK: the rest waits until the send descriptor is writable.
+castnet_pgm_status castnet_pgm_flush(castnet_pgm *_Nonnull pgm);
+/// True while packets lie in the seam that libpgm has not seen: receive must be called before any sleep.
+bool castnet_pgm_holds_packets(const castnet_pgm *_Nonnull pgm);
+/// The send descriptor is readable: the next receive looks there too.
+void castnet_pgm_note_send_readable(castnet_pgm *_Nonnull pgm);
+/// Collects a packet that was judged before; it leaves with the next flush. False: no room.
+bool castnet_pgm_emit(
+    castnet_pgm *_Nonnull pgm, const void *_Nonnull bytes, size_t length, uint32_t address, uint16_t port);
+/// Hands libpgm a packet as if it had come from `source` for `destination`, unjudged; false: no room.
+bool castnet_pgm_inject(
+    castnet_pgm *_Nonnull pgm, const void *_Nonnull bytes, size_t length, uint32_t source,
+    uint32_t destination);
 /// The largest payload of one packet.
 uint32_t castnet_pgm_payload_max(const castnet_pgm *_Nonnull pgm);
 uint64_t castnet_pgm_tsi(const castnet_pgm *_Nonnull pgm);

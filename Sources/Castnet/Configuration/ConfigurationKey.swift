@@ -177,7 +177,7 @@ public struct ConfigurationKey: Sendable {
         .init("channels.*.loop", "true", .flag, "Whether other processes on this host hear the channel."),
         .init(
             "channels.*.faults", "none",
-            .free("a map with seed, drop, duplicate, reorder, delay, direction, types"),
+            .free("a map with seed, drop, duplicate, reorder, delay, direction, types, shift"),
             "Seeded faults below PGM, for tests; needs node.testing."),
     ]
 
@@ -197,6 +197,9 @@ public struct ConfigurationKey: Sendable {
             "channels.*.faults.types", "all",
             .free("a list of \(FaultSettings.PacketType.allCases.map(\.rawValue).joined(separator: ", "))"),
             "Which packet types are touched."),
+        .init(
+            "channels.*.faults.shift", "0", .count(0...Int(UInt32.max)),
+            "Added to the packet numbers of this node, which end at 4294967295 and begin again."),
     ]
 
     private static let policies: [ConfigurationKey] = [

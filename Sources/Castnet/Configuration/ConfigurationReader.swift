@@ -188,6 +188,7 @@ extension ConfigurationReader {
         var faults = FaultSettings()
         if let seed = section.value("seed", Self.seed) { faults.seed = seed }
         if let share = section.value("drop", Self.share) { faults.drop = share }
+        if let shift = section.value("shift", Self.shift) { faults.shift = shift }
         if let share = section.value("duplicate", Self.share) { faults.duplicate = share }
         if let share = section.value("reorder", Self.share) { faults.reorder = share }
         if let delay = section.value("delay", Quantity.duration) { faults.delay = delay }
@@ -322,6 +323,11 @@ extension ConfigurationReader {
 
     private static func seed(_ text: String) throws(Quantity.Fault) -> UInt64 {
         UInt64(try Quantity.count(text))
+    }
+
+    private static func shift(_ text: String) throws(Quantity.Fault) -> UInt32 {
+        guard let shift = UInt32(exactly: try Quantity.count(text)) else { throw .init("is out of range") }
+        return shift
     }
 
     private static func share(_ text: String) throws(Quantity.Fault) -> Double {

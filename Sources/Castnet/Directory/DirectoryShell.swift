@@ -313,6 +313,15 @@ final class DirectoryShell: @unchecked Sendable {
             }.map(\.identity)
     }
 
+    /// The smallest MTU of the other nodes that have joined a channel; nil: there is none.
+    func smallestMTU(on channel: String) -> Int? {
+        let own = machine.own.identity
+        return nodes().lazy.filter { $0.state == .alive || $0.state == .suspect }
+            .filter { $0.record.identity != own }
+            .compactMap { $0.record.channels.first { $0.name == channel && $0.joined } }
+            .map { Int($0.mtu) }.min()
+    }
+
     func nodes() -> [DirectoryNode] { machine.nodes(now: MonotonicClock.now) }
 
     /// What the directory counted.

@@ -90,6 +90,13 @@ final class NodeShell: @unchecked Sendable {
                 let channel = try await OpenChannel.open(
                     settings, shell: self, interface: interface, seed: generator.next())
                 node?.opened(channel)
+                if let problem = channel.channel.facts.seamProblem {
+                    log.warning(
+                        "packets of a channel go one by one, and are not checked before libpgm sees them",
+                        metadata: [
+                            "castnet.channel": "\(settings.name)", "castnet.error": "\(problem)",
+                        ])
+                }
             } catch {
                 log.warning(
                     "channel not open: its topics go by unicast where the policy allows",
@@ -210,7 +217,8 @@ final class NodeShell: @unchecked Sendable {
     private func membershipChanged() {
         view.changed()
         for channel in node?.openChannels ?? [] {
-            channel.channel.membersChanged(directory.nodes(hearing: channel.name))
+            channel.channel.membersChanged(
+                directory.nodes(hearing: channel.name), mtu: directory.smallestMTU(on: channel.name))
         }
         unicast.membershipChanged()
     }

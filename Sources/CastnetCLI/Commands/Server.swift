@@ -243,6 +243,7 @@ private struct ReadyLine: Encodable {
     var incarnation: String
     var addresses: [String]
     var admin: String?
+    var at_s = ProcessFacts.now
 }
 
 private struct TopicLine: Encodable {

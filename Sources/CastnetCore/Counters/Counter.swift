@@ -3,6 +3,13 @@ public enum Counter: Int, CaseIterable, Sendable {
     case pgmInData, pgmOutData, pgmInReset, pgmRejectedMalformed, pgmRejectedStreamLimit, kernelDropped
     case pgmRejectedMagic, pgmRejectedVersion, pgmRejectedKey, pgmRejectedTruncated, pgmRejectedTrailing
     case pgmRejectedRange, pgmRejectedName, pgmRejectedHeaders, pgmRejectedInconsistent
+    case pgmInOdata, pgmInRdata, pgmInSpm, pgmInNak, pgmInNcf, pgmInSpmr, pgmInOther, pgmOutOdata
+    case pgmOutRdata, pgmOutSpm, pgmOutNak, pgmOutNcf, pgmOutSpmr, pgmOutOther, pgmRejectedLength
+    case pgmRejectedType, pgmRejectedOptions, pgmRejectedFamily, pgmRejectedChecksum, pgmRejectedPort
+    case pgmRejectedTsi, pgmRejectedOwn, pgmRejectedAlias, pgmRejectedSource, pgmRejectedStreams
+    case pgmRejectedDestination, pgmRejectedNumbers, pgmRejectedBehind, pgmRejectedJump, pgmRejectedFar
+    case pgmRejectedResync, pgmRejectedUnknown, pgmRejectedQuiet, pgmRejectedHoldoff, pgmRejectedRate
+    case pgmRejectedFault, seamBatches, seamFailed, seamSegmentsRefused, seamAbsent
     case streamGaps, streamRepairedPGM, streamRepairedTCP, streamLost, streamDuplicates
     case streamMessagesSent, streamMessagesReceived, streamMessagesCut, streamReportsSent,
         streamReportsReceived
@@ -43,6 +50,55 @@ public enum Counter: Int, CaseIterable, Sendable {
         ("pgm.rejected.name", "frames", "Frames refused because a topic or node name breaks the rules."),
         ("pgm.rejected.headers", "messages", "Messages lost because their headers do not decode."),
         ("pgm.rejected.inconsistent", "frames", "Frames refused because two of their fields disagree."),
+        ("pgm.in.odata", "packets", "Data packets received."),
+        ("pgm.in.rdata", "packets", "Repair packets received."),
+        ("pgm.in.spm", "packets", "Source path messages received."),
+        ("pgm.in.nak", "packets", "Requests for repair received."),
+        ("pgm.in.ncf", "packets", "Confirmations of requests received."),
+        ("pgm.in.spmr", "packets", "Requests for a source path message received."),
+        ("pgm.in.other", "packets", "PGM packets of other kinds received."),
+        ("pgm.out.odata", "packets", "Data packets sent."),
+        ("pgm.out.rdata", "packets", "Repair packets sent."),
+        ("pgm.out.spm", "packets", "Source path messages sent."),
+        ("pgm.out.nak", "packets", "Requests for repair sent."),
+        ("pgm.out.ncf", "packets", "Confirmations of requests sent."),
+        ("pgm.out.spmr", "packets", "Requests for a source path message sent."),
+        ("pgm.out.other", "packets", "PGM packets of other kinds sent."),
+        ("pgm.rejected.length", "packets", "Packets refused because their length is wrong."),
+        ("pgm.rejected.type", "packets", "Packets refused because PGM packets of their kind are not used."),
+        ("pgm.rejected.options", "packets", "Packets refused because of their options."),
+        ("pgm.rejected.family", "packets", "Packets refused because they name an address that is not IPv4."),
+        ("pgm.rejected.checksum", "packets", "Packets refused because of their checksum."),
+        ("pgm.rejected.port", "packets", "Packets refused because they belong to another session."),
+        ("pgm.rejected.tsi", "packets", "Packets refused because their stream identifier is zero."),
+        ("pgm.rejected.own", "packets", "Own packets that came back."),
+        (
+            "pgm.rejected.alias", "packets",
+            "Packets refused because libpgm would take their stream for another."
+        ),
+        (
+            "pgm.rejected.source", "packets",
+            "Packets refused because their stream comes from another address."
+        ),
+        ("pgm.rejected.streams", "packets", "Packets refused because too many streams are known."),
+        ("pgm.rejected.destination", "packets", "Packets refused because they are not for the group."),
+        ("pgm.rejected.numbers", "packets", "Packets refused because their numbers contradict each other."),
+        ("pgm.rejected.behind", "packets", "Packets refused because nobody waits for them any more."),
+        ("pgm.rejected.jump", "packets", "Packets refused because they skip too many numbers."),
+        ("pgm.rejected.far", "packets", "Packets refused because they jump past the window."),
+        ("pgm.rejected.resync", "packets", "Packets dropped while a stream was taken up again."),
+        ("pgm.rejected.unknown", "packets", "Packets refused because they are about a stream nobody knows."),
+        (
+            "pgm.rejected.quiet", "packets",
+            "Source path messages dropped because their stream has sent no data."
+        ),
+        ("pgm.rejected.holdoff", "packets", "Requests dropped because the repair has just left."),
+        ("pgm.rejected.rate", "packets", "Requests dropped because too many came."),
+        ("pgm.rejected.fault", "packets", "Packets dropped by a fault that was configured."),
+        ("seam.batches", "batches", "Kernel messages that held more than one packet, in and out."),
+        ("seam.failed", "packets", "Packets the kernel refused to send."),
+        ("seam.segments-refused", "events", "Times the kernel refused to cut a batch into packets."),
+        ("seam.absent", "channels", "Channels whose packets go to libpgm unjudged and one by one."),
         ("stream.gaps", "gaps", "Holes noticed in streams."),
         ("stream.repaired.pgm", "frames", "Frames that came as PGM repairs."),
         ("stream.repaired.tcp", "frames", "Frames repaired over TCP."),

@@ -209,6 +209,8 @@ public struct FaultSettings: Hashable, Sendable {
     public var direction: Direction?
     /// Which types are touched; empty: all.
     public var types: Set<PacketType> = []
+    /// Added to the numbers of this node's packets, so that a test can begin next to their end.
+    public var shift: UInt32 = 0
 
     /// No fault.
     public init() {}

@@ -67,7 +67,7 @@ struct ConfigurationGoodTests {
         #expect(faults.seed == 7 && faults.drop == 0.01 && faults.duplicate == 0.02 && faults.reorder == 0.03)
         #expect(
             faults.delay == .milliseconds(5) && faults.direction == .incoming
-                && faults.types == [.odata, .nak])
+                && faults.types == [.odata, .nak] && faults.shift == 4_294_963_296)
     }
 
     @Test("reach every key of a rule")

@@ -1,0 +1,169 @@
+extension Admission {
+    // MARK: What a known stream sends
+
+    mutating func judgeData(
+        _ tsi: UInt64, _ sequence: UInt32, _ trail: UInt32, _ arrival: Arrival, _ now: Instant
+    ) throws(Rejection) -> Verdict {
+        guard var stream = streams[tsi] else { throw .unknown }
+        stream.heardAt = now
+        stream.port = arrival.port
+        defer { streams[tsi] = stream }
+        if stream.resync != nil { return try resume(tsi, &stream, sequence, trail, now) }
+        let before = stream.lead
+        guard try advance(&stream, to: sequence, now, isData: true) else {
+            stream.resync = AdmittedStream.Resync(sequence: sequence, since: now)
+            stream.spmAt = now
+            return .only(spm(tsi, stream, trail: sequence, lead: stream.lead))
+        }
+        stream.trail = trail
+        guard now >= stream.spmAt + refreshAfter else { return .admit }
+        // libpgm may have forgotten the stream, or be about to: it asks for what it has not seen.
+        stream.spmAt = now
+        let isBehind = Int32(bitPattern: trail &- 1 &- before) > 0
+        return .admitAfter(spm(tsi, stream, trail: trail, lead: isBehind ? trail &- 1 : before))
+    }
+
+    mutating func judgeSPM(
+        _ tsi: UInt64, _ sequence: UInt32, _ trail: UInt32, _ lead: UInt32, _ now: Instant
+    ) throws(Rejection) -> Verdict {
+        guard var stream = streams[tsi] else { throw .unknown }
+        stream.heardAt = now
+        defer { streams[tsi] = stream }
+        guard stream.resync == nil else { throw .resync }
+        _ = try advance(&stream, to: lead, now, isData: false)
+        stream.spmAt = now
+        if Int32(bitPattern: sequence &- stream.spmSequence) > 0 { stream.spmSequence = sequence }
+        return .admit
+    }
+
+    mutating func judgeNCF(
+        _ tsi: UInt64, _ first: UInt32, _ listed: Int, _ bytes: Span<UInt8>, _ now: Instant
+    ) throws(Rejection) -> Verdict {
+        guard let stream = streams[tsi] else { throw .unknown }
+        guard stream.resync == nil else { throw .resync }
+        // libpgm may have forgotten the stream, and would meet it blind.
+        guard now < stream.spmAt + settings.peerExpiry else { throw .unknown }
+        var isKnown = true
+        Self.forEach(first, listed, bytes) { number in
+            let behind = Int32(bitPattern: stream.lead &- number)
+            if behind < 0 || behind >= settings.window { isKnown = false }
+        }
+        guard isKnown else { throw .numbers }
+        return .admit
+    }
+
+    /// Moves the mirror on, if libpgm may follow; false: there has been an outage.
+    ///
+    /// Three packets far ahead and near each other, of which the last is data, are an outage.
+    private mutating func advance(
+        _ stream: inout AdmittedStream, to number: UInt32, _ now: Instant, isData: Bool
+    ) throws(Rejection) -> Bool {
+        let jump = Int32(bitPattern: number &- stream.lead)
+        if jump <= 0 {
+            guard jump > -Int32(bitPattern: settings.window) else { throw .behind }
+            return true
+        }
+        // The budget may never hold enough for a large window.
+        guard jump <= Int32(bitPattern: settings.window), Int(jump) <= jumps.capacity else {
+            let isNear = (number &- stream.far.sequence) &+ settings.window <= settings.window &* 2
+            stream.far = (stream.far.count > 0 && isNear ? min(3, stream.far.count + 1) : 1, number)
+            guard isData, stream.far.count >= 3 else { throw .far }
+            stream.far = (0, 0)
+            return false
+        }
+        if jump > 1 {
+            jumps.refill(now)
+            guard jumps.take(Int(jump) - 1) else { throw .jump }
+        }
+        stream.far = (0, 0)
+        stream.lead = number
+        return true
+    }
+
+    /// The second step after an outage: the same SPM again once libpgm has had time to give up what was
+    /// before, and then data.
+    private mutating func resume(
+        _ tsi: UInt64, _ stream: inout AdmittedStream, _ sequence: UInt32, _ trail: UInt32, _ now: Instant
+    ) throws(Rejection) -> Verdict {
+        guard let resync = stream.resync else { throw .resync }
+        guard now >= resync.since + .milliseconds(50) else { throw .resync }
+        let distance = Int32(bitPattern: sequence &- resync.sequence)
+        // Far from where it was taken up, it is taken up here.
+        let start =
+            distance >= 0 && distance < Int32(bitPattern: settings.window) ? resync.sequence : sequence
+        let moved = spm(tsi, stream, trail: start, lead: stream.lead)
+        stream.resync = nil
+        stream.lead = sequence
+        stream.trail = trail
+        stream.spmAt = now
+        return .admitAfter(moved)
+    }
+
+    private func spm(_ tsi: UInt64, _ stream: AdmittedStream, trail: UInt32, lead: UInt32) -> SyntheticSPM {
+        SyntheticSPM(tsi: tsi, sequence: stream.spmSequence, trail: trail, lead: lead, path: stream.source)
+    }
+
+    // MARK: What others ask of the own stream
+
+    mutating func judgeNAK(
+        _ first: UInt32, _ listed: Int, _ bytes: Span<UInt8>, _ now: Instant
+    ) throws(Rejection) -> Verdict {
+        guard let ownLead else { throw .numbers }
+        if repairedAt.isEmpty {
+            repairedAt = Array(repeating: Instant(nanoseconds: .min), count: Int(settings.window))
+        }
+        repairs.refill(now)
+        let (ownTrail, mask, span) = (ownTrail, settings.window - 1, ownLead &- ownTrail)
+        var (known, wanted) = (0, 0)
+        Self.forEach(first, listed, bytes) { number in
+            guard number &- ownTrail <= span else { return }
+            known += 1
+            if now.isPast(repairedAt[Int(number & mask)], settings.holdOff) { wanted += 1 }
+        }
+        guard known > 0 else { throw .numbers }
+        guard wanted > 0 else { throw .holdoff }
+        guard repairs.take(known) else { throw .rate }
+        Self.forEach(first, listed, bytes) { number in
+            if number &- ownTrail <= span { repairedAt[Int(number & mask)] = now }
+        }
+        return .admit
+    }
+
+    private static func forEach(
+        _ first: UInt32, _ listed: Int, _ bytes: Span<UInt8>, _ body: (UInt32) -> Void
+    ) {
+        body(first)
+        for index in 0..<listed { body(bytes.load32(PGMPacket.listStart + 4 * index)) }
+    }
+
+    // MARK: Out
+
+    /// A packet that libpgm sends.
+    package mutating func sending(_ bytes: Span<UInt8>, now: Instant) -> Departure {
+        guard bytes.count >= PGMPacket.headerLength, let type = PGMPacketType(rawValue: bytes[4]) else {
+            return .send
+        }
+        counters.add(type.countedOut)
+        switch type {
+        case .odata where bytes.count >= PGMPacket.dataStart:
+            ownLead = bytes.load32(16)
+            ownTrail = bytes.load32(20)
+            sentDataAt = now
+        case .spm where bytes[5] == 0:
+            // The heads of the streams say as much: ten thousand idle nodes must not fill the network.
+            guard let sentDataAt, now < sentDataAt + .seconds(5) else { return .swallow }
+        case .nak, .spmr:
+            let tsi = UInt64(bytes.load32(8)) << 32 | UInt64(bytes.load16(12)) << 16 | UInt64(bytes.load16(2))
+            if let port = steeredPort(tsi) { return .steer(port) }
+        default: break
+        }
+        return .send
+    }
+}
+
+extension Instant {
+    /// True when at least `pause` has gone by since `earlier`.
+    fileprivate func isPast(_ earlier: Instant, _ pause: Duration) -> Bool {
+        earlier == Instant(nanoseconds: .min) || self >= earlier + pause
+    }
+}

@@ -1,0 +1,81 @@
+#if Multicast
+    package import CastnetCore
+    internal import COpenPGM
+
+    /// Judges the packets of one socket for the seam: C calls it, on the socket's thread, inside libpgm's
+    /// calls. Its socket retains it.
+    package final class SeamGate {
+        package struct Settings: Sendable {
+            package var admission: Admission.Settings
+            package var faults: FaultSettings?
+            /// Neither segmented sends nor coalesced receives.
+            package var isPlain = false
+            /// Added to the numbers of the own stream on the wire: a test may start next to their end.
+            package var shift: UInt32 = 0
+
+            package init(_ options: PGMOptions, faults: FaultSettings? = nil) {
+                admission = Admission.Settings(
+                    tsi: 0, address: options.interface.address, group: options.group, dataPort: options.port,
+                    payloadMax: options.mtu - PGMOptions.headerLength, window: UInt32(options.window),
+                    magic: [
+                        UInt8(truncatingIfNeeded: FrameWire.magic >> 8),
+                        UInt8(truncatingIfNeeded: FrameWire.magic),
+                    ])
+                admission.peerExpiry = options.timers.peerExpiry
+                self.faults = faults
+                shift = faults?.shift ?? 0
+            }
+        }
+
+        package let settings: Settings
+        /// A value, so that a packet costs one access to this memory.
+        private var judge: PacketJudge
+
+        package init(_ settings: Settings, now: Instant) {
+            self.settings = settings
+            judge = PacketJudge(settings, now: now)
+        }
+
+        /// The time of the turn: the caller sets it.
+        package var now: Instant {
+            get { judge.now }
+            set { judge.now = newValue }
+        }
+        package var counters: CounterSet { judge.admission.counters }
+        /// The socket is open, and sends this stream.
+        package func opened(tsi: UInt64) { judge.admission.opened(tsi: tsi, now: judge.now) }
+        /// When the first packet that a fault holds back is due.
+        package var heldUntil: Instant? { judge.heldUntil }
+        /// The packets that are due, in the order in which they came.
+        package func release() -> [ReleasedPacket] { judge.release() }
+
+        var hooks: castnet_seam_hooks {
+            unsafe castnet_seam_hooks(
+                context: Unmanaged.passUnretained(self).toOpaque(),
+                received: { context, bytes, length, source, port, destination, isOnSend, spm in
+                    guard let context = unsafe context else { return .reject }
+                    let gate = unsafe Unmanaged<SeamGate>.fromOpaque(context).takeUnretainedValue()
+                    let packet = unsafe UnsafeBufferPointer(start: bytes, count: length).span
+                    let arrival = Admission.Arrival(
+                        source: source, port: port, destination: destination, isOnSend: isOnSend)
+                    let (verdict, made) = gate.judge.received(packet, arrival)
+                    if let made {
+                        for (index, byte) in made.encoded(dataPort: gate.settings.admission.dataPort)
+                            .enumerated()
+                        { unsafe spm[index] = byte }
+                    }
+                    return verdict
+                },
+                sending: { context, bytes, length, destination, port, steered in
+                    guard let context = unsafe context else { return 1 }
+                    let gate = unsafe Unmanaged<SeamGate>.fromOpaque(context).takeUnretainedValue()
+                    let packet = unsafe UnsafeBufferPointer(start: bytes, count: length).span
+                    let (copies, port) = gate.judge.sending(
+                        packet, DatagramAddress(address: destination, port: port))
+                    unsafe steered.pointee = port ?? 0
+                    return copies
+                },
+                plain: settings.isPlain, shift: settings.shift)
+        }
+    }
+#endif
