@@ -418,6 +418,12 @@ int castnet_pgm_receive_buffer(const castnet_pgm *pgm) {
 
 castnet_pgm_descriptors castnet_pgm_descriptors_of(const castnet_pgm *pgm) { return pgm->descriptors; }
 
+void castnet_pgm_version(uint32_t *parts) {
+    parts[0] = pgm_major_version;
+    parts[1] = pgm_minor_version;
+    parts[2] = pgm_micro_version;
+}
+
 /* ---- The seam ---- */
 
 bool castnet_pgm_has_seam(const castnet_pgm *pgm) { return pgm->seam; }

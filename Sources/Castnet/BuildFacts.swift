@@ -1,3 +1,5 @@
+internal import CastnetMulticast
+
 /// What this build of Castnet is: one place for the versions every tool prints.
 public enum BuildFacts {
     /// The library's version.
@@ -13,5 +15,5 @@ public enum BuildFacts {
         #endif
     }
     /// libpgm's version; nil in a build without multicast.
-    public static var libpgmVersion: String? { nil }
+    public static var libpgmVersion: String? { PGMLibrary.version }
 }

@@ -208,6 +208,8 @@ typedef struct castnet_seam_facts {
     bool segments, coalesces;
 } castnet_seam_facts;
 
+/// libpgm's version: major, minor, micro.
+void castnet_pgm_version(uint32_t *_Nonnull parts);
 /// Starts libpgm once per process: monotonic timer, silent log. Any thread; later calls return the first
 /// result.
 bool castnet_pgm_start(castnet_pgm_error *_Nonnull error);
