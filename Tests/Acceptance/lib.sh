@@ -53,7 +53,9 @@ check_json() {
 emit_json() {
     local pair arguments=()
     for pair in "$@"; do arguments+=(--arg "${pair%%=*}" "${pair#*=}"); done
-    jq -cn "${arguments[@]}" '$ARGS.named | map_values(. as $text | try fromjson catch $text)'
+    # Not map_values: with it jq 1.6 loses what `try` gives.
+    jq -cn "${arguments[@]}" '$ARGS.named | to_entries
+        | map({key, value: (.value as $text | try ($text | fromjson) catch $text)}) | from_entries'
 }
 
 # in_lab: runs the rest of the script in a private lab; where there is none the script is skipped.
