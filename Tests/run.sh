@@ -46,6 +46,7 @@ report() {
         "$( ((code == 124 || code == 137)) && echo ', out of time')"
     # A failed test's own words, wherever in the log they are; without any, the end.
     { grep -A3 ' recorded an issue ' "$(log_of "$name")" | head -n 80 | grep . ||
+        grep -A30 'WARNING: ThreadSanitizer' "$(log_of "$name")" | head -n 120 | cut -c1-180 | grep . ||
         tail -n 60 "$(log_of "$name")"; } | sed 's/^/   /'
 }
 
