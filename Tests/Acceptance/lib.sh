@@ -49,6 +49,15 @@ check_json() {
     fi
 }
 
+# eventually SECONDS COMMAND: whether COMMAND, one word of shell, becomes true in time.
+eventually() {
+    local end=$((SECONDS + $1))
+    until eval "$2"; do
+        ((SECONDS < end)) || return 1
+        sleep 0.05
+    done
+}
+
 # emit_json KEY=VALUE…: one line of JSON; numbers, true, false and null stay what they are.
 emit_json() {
     local pair arguments=()
