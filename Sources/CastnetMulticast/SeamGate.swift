@@ -17,10 +17,7 @@
                 admission = Admission.Settings(
                     tsi: 0, address: options.interface.address, group: options.group, dataPort: options.port,
                     payloadMax: options.mtu - PGMOptions.headerLength, window: UInt32(options.window),
-                    magic: [
-                        UInt8(truncatingIfNeeded: FrameWire.magic >> 8),
-                        UInt8(truncatingIfNeeded: FrameWire.magic),
-                    ])
+                    magic: [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: FrameWire.magic >> $0) })
                 admission.peerExpiry = options.timers.peerExpiry
                 self.faults = faults
                 shift = faults?.shift ?? 0

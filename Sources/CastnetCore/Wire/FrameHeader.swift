@@ -2,8 +2,11 @@ package import NIOCore
 
 /// The constants of docs/wire-frames.md.
 package enum FrameWire {
-    /// "CN"
-    package static let magic: UInt16 = 0x434E
+    /// Two bytes that a stock ZeroMQ on the group skips, then "CN".
+    ///
+    /// ZeroMQ's epgm takes the first two bytes of a packet for the place where a message begins, and aborts
+    /// its process when that lies behind the packet's end. 0xFFFF means that none begins here.
+    package static let magic: UInt32 = 0xFFFF_434E
     package static let version: UInt8 = 1
     package static let headerLength = 48
     /// Every number on the wire is at most this, so that sums of a few never overflow.
@@ -21,7 +24,7 @@ package struct FrameHeader: Hashable, Sendable {
     /// True: the frame has no number of its own, `sequence` is the next one to be sent.
     package var isHead: Bool
     /// The key of the authentication tag; 0: none.
-    package var keyID: UInt32
+    package var keyID: UInt16
     /// Random for each incarnation and channel.
     package var streamID: UInt64
     /// The frame's number in its stream, from 1.
@@ -33,7 +36,7 @@ package struct FrameHeader: Hashable, Sendable {
 
     package init(
         isHead: Bool, streamID: UInt64, sequence: UInt64, reportAddress: DatagramAddress,
-        feedbackInterval: UInt16, keyID: UInt32 = 0
+        feedbackInterval: UInt16, keyID: UInt16 = 0
     ) {
         self.isHead = isHead
         self.keyID = keyID
@@ -46,17 +49,17 @@ package struct FrameHeader: Hashable, Sendable {
     /// Writes the 48 bytes behind what `buffer` holds.
     package func write(into buffer: inout ByteBuffer) {
         buffer.writeMultipleIntegers(
-            FrameWire.magic, FrameWire.version, UInt8(isHead ? 1 : 0), keyID, streamID, sequence,
-            reportAddress.address, reportAddress.port, feedbackInterval, UInt64(0), UInt64(0))
+            FrameWire.magic, FrameWire.version, UInt8(isHead ? 1 : 0), feedbackInterval, streamID, sequence,
+            reportAddress.address, reportAddress.port, keyID, UInt64(0), UInt64(0))
     }
 
     /// Reads the 48 bytes off `buffer`.
     package init(reading buffer: inout ByteBuffer) throws(WireError) {
         guard
-            let (magic, version, flags, keyID, streamID, sequence, address, port, interval, _, _) =
+            let (magic, version, flags, interval, streamID, sequence, address, port, keyID, _, _) =
                 buffer.readMultipleIntegers(
                     as: (
-                        UInt16, UInt8, UInt8, UInt32, UInt64, UInt64, UInt32, UInt16, UInt16, UInt64, UInt64
+                        UInt32, UInt8, UInt8, UInt16, UInt64, UInt64, UInt32, UInt16, UInt16, UInt64, UInt64
                     ).self)
         else { throw .truncated }
         guard magic == FrameWire.magic else { throw .magic }

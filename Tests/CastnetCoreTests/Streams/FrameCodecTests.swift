@@ -27,7 +27,7 @@ import Testing
     }
 
     private static let headerHex =
-        "434e0100 00000000 1122334455667788 0000000000000007 0a4d000b2328000a"
+        "ffff434e 0100 000a 1122334455667788 0000000000000007 0a4d000b2328 0000"
         + " 00000000000000000000000000000000"
 
     private func runFrame() -> ByteBuffer {
@@ -83,7 +83,7 @@ import Testing
     }
 
     private static let headHex =
-        "434e0101 00000000 1122334455667788 0000000000000007 0a4d000b2328000a"
+        "ffff434e 0101 000a 1122334455667788 0000000000000007 0a4d000b2328 0000"
         + " 00000000000000000000000000000000 04 0018 0000000000000007 0000000000000002 0000000000000003"
 
     private func report() -> Report {
@@ -158,9 +158,10 @@ import Testing
     @Test(
         "each kind of bad frame has its reason",
         arguments: [
-            ("00", WireError.truncated), ("ffff" + headerHex.dropFirst(4), .magic),
-            ("434e02" + headerHex.dropFirst(6), .version),
-            (headerHex.replacing("00 00000000 11", with: "00 00000001 11"), .key),
+            ("00", WireError.truncated), ("ffff434f" + headerHex.dropFirst(8), .magic),
+            ("434e" + headerHex.dropFirst(4), .magic),
+            ("ffff434e 02" + headerHex.dropFirst(11), .version),
+            (headerHex.replacing("2328 0000", with: "2328 0001"), .key),
             (headerHex.replacing("0000000000000007", with: "0000000000000000"), .range),
             (headerHex.replacing("0000000000000007", with: "ffffffffffffffff"), .range),
             (headerHex + "01", .truncated), (headerHex + "01 0005 00", .truncated),
