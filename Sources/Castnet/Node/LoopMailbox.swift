@@ -23,6 +23,12 @@ package final class LoopMailbox<Item: Sendable>: Sendable {
         loop.execute { self.run() }
     }
 
+    /// Hands over what has been put so far, now. Called on `loop`, but not by what `drain` calls.
+    ///
+    /// Whoever put an item into one mailbox and caused an item in another has no promise that the first one's
+    /// turn comes first: its wake-up may be the duty of a thread that was stopped before it could ask for it.
+    package func catchUp() { run() }
+
     private func run() {
         let items = waiting.withLock { waiting in
             let items = waiting

@@ -256,6 +256,8 @@ final class NodeShell: @unchecked Sendable {
     // MARK: Channels
 
     func happened(_ events: [StreamEvent], on channel: String) {
+        // A receipt is opened before its message is cut, or it would never hear of that.
+        node?.outbox.catchUp()
         let now = MonotonicClock.now
         for event in events {
             switch event {
