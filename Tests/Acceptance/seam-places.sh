@@ -30,7 +30,12 @@ policies:
 limits:    {memory: 512MiB}
 YAML
 }
-on() { "$CASTNET" lab exec "$1" -- "${@:2}"; }
+on() { timeout --kill-after=5 60 "$CASTNET" lab exec "$1" -- "${@:2}"; }
+# start HOST OUTPUT COMMAND…: in the background, for two minutes at most; its process is added to `pids`.
+start() {
+    timeout --kill-after=5 120 "$CASTNET" lab exec "$1" -- "${@:3}" >"$WORK/$2" 2>"$WORK/$2.log" &
+    pids+=($!)
+}
 stop() {
     kill -TERM "$@" 2>/dev/null
     wait "$@" 2>/dev/null
@@ -44,9 +49,8 @@ between_processes() {
     shift 2
     next_config
     for host in h2 h3; do
-        on "$host" env "$@" "$CASTNET" serve "$WORK/castnet.yaml" news --join --name "$host" --json \
-            --log-level warning >"$WORK/$host" 2>"$WORK/$host.log" &
-        pids+=($!)
+        start "$host" "$host" env "$@" "$CASTNET" serve "$WORK/castnet.yaml" news --join --name "$host" \
+            --json --log-level warning
     done
     sent=$(on h1 env "$@" "$CASTNET" send "$WORK/castnet.yaml" news --kind fanout --name h1 --json \
         --log-level warning --size "$size" --count "$messages" --in-flight 8 --receipt received \
@@ -103,10 +107,8 @@ loaded() {
             options=(--publish "epgm://$address;239.192.9.$((out - 5600 + 10)):$out"
                 --collect "epgm://$address;239.192.9.$((in - 5600 + 10)):$in" --messages "$stock")
         fi
-        on "$host" python3 "$HERE/Embedded/embedded.py" talk "$CASTNET_EMBEDDED" "$WORK/castnet.yaml" \
-            --name "$host" --peers 1 --count "$messages" --size "$size" "${options[@]}" \
-            >"$WORK/$host" 2>"$WORK/$host.log" &
-        pids+=($!)
+        start "$host" "$host" python3 "$HERE/Embedded/embedded.py" talk "$CASTNET_EMBEDDED" \
+            "$WORK/castnet.yaml" --name "$host" --peers 1 --count "$messages" --size "$size" "${options[@]}"
     done
     eventually 60 "[ -s '$WORK/h1' ] && [ -s '$WORK/h2' ]"
     stop "${pids[@]}"
@@ -157,9 +159,8 @@ quiet() {
 next_config
 pids=()
 for number in $(seq 20); do
-    on "h$number" python3 "$HERE/Embedded/embedded.py" idle "$CASTNET_EMBEDDED" "$WORK/castnet.yaml" \
-        --name "h$number" --nodes 5 --peers 99 --go "$WORK/go" >"$WORK/h$number" 2>"$WORK/h$number.log" &
-    pids+=($!)
+    start "h$number" "h$number" python3 "$HERE/Embedded/embedded.py" idle "$CASTNET_EMBEDDED" \
+        "$WORK/castnet.yaml" --name "h$number" --nodes 5 --peers 99 --go "$WORK/go"
 done
 lines() { cat "$WORK"/h? "$WORK"/h?? | grep -c "$1"; }
 check "100 nodes are up" "eventually 30 '[ \$(lines ready) = 20 ]'"

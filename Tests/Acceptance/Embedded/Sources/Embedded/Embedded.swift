@@ -49,7 +49,9 @@ final class Embedded: Sendable {
         var complete = 0
         for _ in 0..<count {
             let receipt = try await node.fanout(topic, payload, receipt: .received)
-            if receipt.isComplete, receipt.rows.count == members { complete += 1 }
+            if receipt.isComplete, receipt.rows.count(where: { $0.node != node.identity }) == members {
+                complete += 1
+            }
         }
         return complete
     }
@@ -76,11 +78,12 @@ private func node(_ number: Int32) -> Embedded? {
     nodes.withLock { $0.indices.contains(Int(number) - 1) ? $0[Int(number) - 1] : nil }
 }
 
+private final class Slot<Value: Sendable>: Sendable { let value = Mutex<Value?>(nil) }
+
 /// Runs `body` and waits for it, on a thread that is not Swift's; nil and a line on standard error when it
 /// throws.
 private func wait<Result: Sendable>(_ body: @escaping @Sendable () async throws -> Result) -> Result? {
-    final class Slot: Sendable { let value = Mutex<Result?>(nil) }
-    let (slot, done) = (Slot(), DispatchSemaphore(value: 0))
+    let (slot, done) = (Slot<Result>(), DispatchSemaphore(value: 0))
     Task {
         do {
             let result = try await body()
