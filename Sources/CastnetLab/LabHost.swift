@@ -83,6 +83,11 @@ package struct LabHost: Sendable, Hashable {
     package func become(_ command: [String]) throws {
         guard let ip = Tool.path(of: "ip") else { throw LabError.toolMissing("ip") }
         let words = ["ip", "netns", "exec", netns] + command
+        // The calling thread belongs to a pool whose threads block signals; the command would inherit that and
+        // never hear of a SIGTERM.
+        var none = sigset_t()
+        sigemptyset(&none)
+        pthread_sigmask(SIG_SETMASK, &none, nil)
         execv(ip, words.map { strdup($0) } + [nil])
         throw LabError.toolFailed(
             command: words.joined(separator: " "), status: "did not start",

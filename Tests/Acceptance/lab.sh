@@ -11,6 +11,8 @@ check_json "a host's keys" "$(head -n 1 <<<"$up")" \
 check "a second lab of the same prefix is refused" "[ $? = 64 ] && grep -q 'up already' '$WORK/twice'"
 "$CASTNET" lab exec h3 -- sh -c 'exit 7'
 check "exec hands the exit code on" "[ $? = 7 ]"
+check "exec's command is open to every signal" \
+    '"$CASTNET" lab exec h3 -- grep -q "SigBlk:.0000000000000000" /proc/self/status'
 "$CASTNET" lab exec h99 -- true 2>/dev/null
 check "an unknown host is unreachable" "[ $? = 69 ]"
 
