@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 
 packages=(
     libpgm-dev pkg-config iproute2 iptables nftables ethtool util-linux procps tcpdump perl-base jq
+    python3 libzmq5
 )
 # Everything together ends before this, so that a hanging step cannot take the whole run with it.
 seconds_max=1750

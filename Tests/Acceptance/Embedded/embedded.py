@@ -49,6 +49,12 @@ class Library:
         self.library.embedded_stop(node)
 
 
+def wait_for(ended):
+    # A signal that came to one of Castnet's threads does not wake this one.
+    while not ended.wait(0.1):
+        pass
+
+
 def idle(library, arguments, ended):
     nodes = [
         library.start(arguments.config, f"{arguments.name}-{number}", "idle")
@@ -60,7 +66,7 @@ def idle(library, arguments, ended):
             sent = [library.fanout(node, "idle", 100, 1, arguments.peers) for node in nodes]
             epgm.show({"event": "sent", "complete": sum(sent)})
             break
-    ended.wait()
+    wait_for(ended)
     reports = [library.report(node) for node in nodes]
     heard = [report["heard"]["messages"] for report in reports]
     epgm.show({
@@ -100,7 +106,7 @@ def talk(library, arguments, ended):
     for thread in threads:
         thread.join()
     epgm.show({"event": "talked", "complete": sent, **results, **library.report(node)})
-    ended.wait()
+    wait_for(ended)
     library.stop(node)
 
 

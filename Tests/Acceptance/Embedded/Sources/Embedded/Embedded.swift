@@ -40,7 +40,7 @@ final class Embedded: Sendable {
 
     /// How many of `count` fanouts every one of the members has received; -1: not so many members in time.
     func fanout(_ topic: Topic, size: Int, count: Int, members: Int) async throws -> Int {
-        let deadline = ContinuousClock.now + .seconds(10)
+        let deadline = ContinuousClock.now + .seconds(30)
         while try await node.memberCount(hearing: topic) < members {
             guard ContinuousClock.now < deadline else { return -1 }
             try await Task.sleep(for: .milliseconds(5))
