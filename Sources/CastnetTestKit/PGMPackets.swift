@@ -13,7 +13,8 @@ package struct PGMPackets {
     }
 
     package func data(
-        _ sequence: UInt32, trail: UInt32 = 0, payload: [UInt8] = [0x43, 0x4e, 1, 2], isRepair: Bool = false
+        _ sequence: UInt32, trail: UInt32 = 0, payload: [UInt8] = [0xff, 0xff, 0x43, 0x4e],
+        isRepair: Bool = false
     ) -> [UInt8] {
         packet(isRepair ? 0x05 : 0x04, payload: payload.count, words: [sequence, trail], tail: payload)
     }

@@ -49,7 +49,7 @@ struct FuzzSession: ~Copyable {
     init() {
         var settings = Admission.Settings(
             tsi: Self.own, address: 0x0a00_0001, group: Self.group, dataPort: Self.port, payloadMax: 256,
-            window: Self.window, magic: [0x43, 0x4e])
+            window: Self.window, magic: [0xff, 0xff, 0x43, 0x4e])
         settings.streamsMax = Self.streamsMax
         settings.streamsPerSource = 8
         settings.jumps = jumps

@@ -15,7 +15,7 @@ import Testing
     static func admission(_ adjust: (inout Admission.Settings) -> Void = { _ in }) -> Admission {
         var settings = Admission.Settings(
             tsi: own.tsi, address: own.source, group: group, dataPort: 7500, payloadMax: 1448, window: 1024,
-            magic: [0x43, 0x4e])
+            magic: [0xff, 0xff, 0x43, 0x4e])
         adjust(&settings)
         return Admission(settings)
     }
@@ -105,10 +105,13 @@ import Testing
             (Self.peer.data(1), Self.arrival(to: Self.group + 1), .destination),
             (Self.peer.data(1), Self.arrival(isOnSend: true), .destination),
             (Self.peer.data(1, payload: [1, 2, 3, 4]), Self.arrival(), .magic),
-            (Self.peer.data(1, payload: [0x43]), Self.arrival(), .magic),
+            (Self.peer.data(1, payload: [0xff]), Self.arrival(), .magic),
+            // ZeroMQ in the middle of a message.
+            (Self.peer.data(1, payload: [0xff, 0xff, 1, 2]), Self.arrival(), .magic),
             (Self.peer.data(1, payload: []), Self.arrival(), .length),
             (
-                Self.peer.data(1, payload: [0x43, 0x4e] + [UInt8](repeating: 0, count: 1447)), Self.arrival(),
+                Self.peer.data(1, payload: [0xff, 0xff, 0x43, 0x4e] + [UInt8](repeating: 0, count: 1445)),
+                Self.arrival(),
                 .length
             ),
             (Self.peer.data(1 << 24, trail: 0), Self.arrival(), .numbers),
@@ -116,7 +119,7 @@ import Testing
             (Self.peer.packet(0x0d, words: [0, 0]), Self.arrival(), .type),
             (Self.peer.packet(0x33, words: []), Self.arrival(), .type),
             (
-                Self.peer.packet(0x04, options: 0x80, payload: 4, words: [1, 0, 0x434e_0000]), Self.arrival(),
+                Self.peer.packet(0x04, options: 0x80, payload: 4, words: [1, 0, 0xffff_434e]), Self.arrival(),
                 .options
             ),
         ]
