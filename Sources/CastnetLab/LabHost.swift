@@ -83,8 +83,8 @@ package struct LabHost: Sendable, Hashable {
     package func become(_ command: [String]) throws {
         guard let ip = Tool.path(of: "ip") else { throw LabError.toolMissing("ip") }
         let words = ["ip", "netns", "exec", netns] + command
-        // The calling thread belongs to a pool whose threads block signals; the command would inherit that and
-        // never hear of a SIGTERM.
+        // The calling thread belongs to a pool whose threads block signals; the command would inherit that
+        // and never hear of a SIGTERM.
         var none = sigset_t()
         sigemptyset(&none)
         pthread_sigmask(SIG_SETMASK, &none, nil)

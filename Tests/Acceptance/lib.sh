@@ -41,8 +41,8 @@ skip() { ((skipped += 1)); echo "skip $*"; }
 # check NAME COMMAND: COMMAND is one word of shell, true or not.
 check() { if eval "$2"; then pass "$1"; else fail "$1: $2"; fi; }
 
-# check_json NAME JSON EXPRESSION: a jq expression that must be true of one JSON value. Nothing is not a value,
-# though jq may end well on it.
+# check_json NAME JSON EXPRESSION: a jq expression that must be true of one JSON value.
+# Nothing is not a value, though jq may end well on it.
 check_json() {
     if [ -n "$2" ] && jq -e "$3" <<<"$2" >/dev/null 2>&1; then
         pass "$1"
