@@ -56,9 +56,9 @@
     final class Datagrams: Sendable {
         private let descriptor: Int32
 
-        init() throws {
+        init(from address: UInt32 = 0x7F00_0001) throws {
             var port: UInt16 = 0
-            descriptor = castnet_udp_open(0x7F00_0001, 65_536, &port)
+            descriptor = castnet_udp_open(address, 65_536, &port)
             guard descriptor >= 0 else { throw TimedOut(description: "no socket: \(descriptor)") }
         }
 

@@ -2,33 +2,62 @@
 // a session of packets with their arrival and the time between them, and every answer is compared with what
 // libpgm can bear.
 
+/// All that the admission has to do with records of frames; the rest of them needs more of the core.
+enum FrameRecord {
+    enum Kind { static let announce: UInt8 = 3 }
+}
+
 /// What libpgm has been shown, kept apart from the machine that is judged.
 struct Shown {
-    var leads: [UInt64: UInt32] = [:]
+    /// libpgm's receive window, as it moves when everything goes badly: a number once missed stays missed
+    /// until the trail has passed it.
+    struct Window {
+        var lead: UInt32
+        var trail: UInt32
+        var hasHoles = false
+
+        init(lead: UInt32) { (self.lead, trail) = (lead, lead &+ 1) }
+
+        /// Only an empty window jumps, and only once for a trail.
+        mutating func move(trail next: UInt32) {
+            guard Int32(bitPattern: next &- trail) > 0 else { return }
+            trail = next
+            guard Int32(bitPattern: next &- 1 &- lead) >= 0 else { return }
+            if !hasHoles { lead = next &- 1 }
+            hasHoles = false
+        }
+
+        /// How many placeholders it takes to get to `number`.
+        mutating func move(lead number: UInt32, isData: Bool) -> Int {
+            let jump = Int(Int32(bitPattern: number &- lead))
+            guard jump > 0 else { return 0 }
+            lead = number
+            let missed = isData ? jump - 1 : jump
+            if missed > 0 { hasHoles = true }
+            return missed
+        }
+    }
+
+    var windows: [UInt64: Window] = [:]
     var placeholders = 0
     private var seen: [UInt64: Instant] = [:]
 
     /// libpgm forgets a stream of which it sees nothing.
     mutating func hear(_ tsi: UInt64, _ now: Instant) {
-        if let last = seen.updateValue(now, forKey: tsi), now >= last + .seconds(40) { leads[tsi] = nil }
+        if let last = seen.updateValue(now, forKey: tsi), now >= last + .seconds(40) { windows[tsi] = nil }
     }
 
     /// What a packet makes libpgm allocate: a placeholder for each number that it skips.
-    mutating func show(lead: UInt32, of tsi: UInt64, isData: Bool) {
-        guard let known = leads[tsi] else { return leads[tsi] = lead }
-        let jump = Int(Int32(bitPattern: lead &- known))
-        guard jump > 0 else { return }
-        precondition(jump <= Int(FuzzSession.window), "a jump of \(jump)")
-        placeholders += isData ? jump - 1 : jump
-        leads[tsi] = lead
-    }
-
-    /// A trail past the lead moves an empty window without allocating.
-    mutating func show(_ spm: SyntheticSPM) {
-        guard let known = leads[spm.tsi] else { return leads[spm.tsi] = spm.lead }
-        let first = spm.trail &- 1
-        if Int32(bitPattern: first &- known) > 0 { leads[spm.tsi] = first }
-        show(lead: spm.lead, of: spm.tsi, isData: false)
+    mutating func show(trail: UInt32, lead: UInt32, of tsi: UInt64, isData: Bool) {
+        guard var window = windows[tsi] else {
+            windows[tsi] = Window(lead: lead)
+            return
+        }
+        window.move(trail: trail)
+        let missed = window.move(lead: lead, isData: isData)
+        precondition(missed <= Int(FuzzSession.window) * 2, "a jump of \(missed)")
+        placeholders += missed
+        windows[tsi] = window
     }
 }
 
@@ -55,6 +84,7 @@ struct FuzzSession: ~Copyable {
         settings.jumps = jumps
         settings.repairs = TokenBucket(capacity: 200, perSecond: 1000)
         machine = Admission(settings)
+        machine.opened(tsi: Self.own, now: now)
         started = now
     }
 
@@ -85,11 +115,14 @@ struct FuzzSession: ~Copyable {
         precondition(machine.streamCount <= Self.streamsMax, "too many streams")
         switch verdict {
         case .reject: precondition(machine.streamCount <= before, "a rejected packet made a stream")
-        case .only(let spm): check(spm, arrival)
+        case .only(let spm):
+            check(spm, arrival)
+            shown.hear(spm.tsi, now)
+            shown.show(trail: spm.trail, lead: spm.lead, of: spm.tsi, isData: false)
         case .admitAfter(let spm):
             check(spm, arrival)
             shown.hear(spm.tsi, now)
-            shown.show(spm)
+            shown.show(trail: spm.trail, lead: spm.lead, of: spm.tsi, isData: false)
             admitted(packet, arrival)
         case .admit: admitted(packet, arrival)
         }
@@ -122,14 +155,16 @@ extension FuzzSession {
         case 0x04, 0x05:
             precondition(packet[5] == 0 && packet.count == 24 + Int(word(14) >> 16), "data's shape")
             precondition(packet.count > 25 && packet[24] == 0x43 && packet[25] == 0x4e, "no frame")
-            shown.show(lead: word(16), of: identifier | UInt64(word(0) >> 16), isData: true)
+            shown.show(
+                trail: word(20), lead: word(16), of: identifier | UInt64(word(0) >> 16), isData: true)
         case 0x00:
             precondition(packet.count == (packet[5] == 0 ? 36 : 44) && word(28) >> 16 == 1, "an SPM's shape")
             precondition(word(32) == arrival.source, "a reflector")
-            shown.show(lead: word(24), of: identifier | UInt64(word(0) >> 16), isData: false)
+            shown.show(
+                trail: word(20), lead: word(24), of: identifier | UInt64(word(0) >> 16), isData: false)
         case 0x0a:
             precondition(isRequest(packet), "a confirmation's shape")
-            guard let lead = shown.leads[identifier | UInt64(word(0) >> 16)] else {
+            guard let lead = shown.windows[identifier | UInt64(word(0) >> 16)]?.lead else {
                 preconditionFailure("a confirmation about nobody")
             }
             for at in [16] + Array(stride(from: 44, to: packet.count, by: 4)) {

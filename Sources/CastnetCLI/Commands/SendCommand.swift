@@ -47,6 +47,8 @@ struct SendCommand: AsyncParsableCommand {
     var list = false
     @Option(help: "Keep the node up this long after the last outcome.")
     var stay: TimeArgument?
+    @Option(help: "Print statistics this often.")
+    var stats: TimeArgument?
 
     mutating func validate() throws {
         if [data != nil, file != nil, size != nil].filter({ $0 }).count > 1 {
@@ -90,11 +92,13 @@ struct SendCommand: AsyncParsableCommand {
         }
         let run = SendRun(node: node, command: self, target: target, fixed: fixed)
         let sending = Task { await run.sendAll() }
+        let telling = Task { [stats] in if let stats { await run.tellStatistics(every: stats.duration) } }
         let watcher = Task { if await stop.first(within: .seconds(86_400 * 365)) != nil { sending.cancel() } }
         await sending.value
         if let stay, !sending.isCancelled { try? await Task.sleep(for: stay.duration) }
         let snapshot = try? await node.snapshot()
         watcher.cancel()
+        telling.cancel()
         await node.stop()
         try await run.summary(snapshot)
     }

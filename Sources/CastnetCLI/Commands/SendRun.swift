@@ -146,6 +146,15 @@ final class SendRun: Sendable {
                 at_s: ProcessFacts.now))
     }
 
+    /// A line of what was sent and counted so far, again and again.
+    func tellStatistics(every interval: Duration) async {
+        while (try? await Task.sleep(for: interval)) != nil {
+            let counters = (try? await node.snapshot())?.activeCounters ?? [:]
+            let (sent, bytes) = state.withLock { ($0.sent, $0.bytes) }
+            tell(StatisticsLine(sent: sent, bytes: bytes, at_s: ProcessFacts.now, counters: counters))
+        }
+    }
+
     /// Prints the summary; ends with status 1 when not everything was accepted.
     func summary(_ snapshot: NodeSnapshot?) async throws {
         let seconds = (ContinuousClock.now - startedAt).inSeconds
@@ -218,6 +227,14 @@ private struct ReceiptLine: Encodable {
     var id: String
     var view: UInt64
     var members: [Row]
+}
+
+private struct StatisticsLine: Encodable {
+    var event = "stats"
+    var sent: Int
+    var bytes: Int
+    var at_s: Double
+    var counters: [String: UInt64]
 }
 
 private struct SendSummary: Encodable {

@@ -208,8 +208,10 @@ final class Server: Sendable {
 
     func tellStatistics(every interval: Duration) async {
         while (try? await Task.sleep(for: interval)) != nil {
+            let counters = (try? await node.snapshot())?.activeCounters ?? [:]
             let (messages, bytes) = state.withLock { ($0.messages, $0.bytes) }
-            let line = StatisticsLine(messages: messages, bytes: bytes, at_s: ProcessFacts.now)
+            let line = StatisticsLine(
+                messages: messages, bytes: bytes, at_s: ProcessFacts.now, counters: counters)
             json ? tell(line) : JSONLine.write("\(messages) messages, \(bytes) bytes")
         }
     }
@@ -267,6 +269,7 @@ private struct StatisticsLine: Encodable {
     var messages: Int
     var bytes: Int
     var at_s: Double
+    var counters: [String: UInt64]
 }
 
 private struct ServeSummary: Encodable {

@@ -2,18 +2,19 @@ extension Admission {
     // MARK: What a known stream sends
 
     mutating func judgeData(
-        _ tsi: UInt64, _ sequence: UInt32, _ trail: UInt32, _ arrival: Arrival, _ now: Instant
+        _ tsi: UInt64, _ sequence: UInt32, _ trail: UInt32, isRepair: Bool, _ arrival: Arrival, _ now: Instant
     ) throws(Rejection) -> Verdict {
         guard var stream = streams[tsi] else { throw .unknown }
         stream.heardAt = now
         stream.port = arrival.port
         defer { streams[tsi] = stream }
-        if stream.resync != nil { return try resume(tsi, &stream, sequence, trail, now) }
+        if let resync = stream.resync {
+            guard !isRepair else { throw .resync }
+            if let verdict = try resume(tsi, &stream, resync, sequence, trail, now) { return verdict }
+        }
         let before = stream.lead
         guard try advance(&stream, to: sequence, now, isData: true) else {
-            stream.resync = AdmittedStream.Resync(sequence: sequence, since: now)
-            stream.spmAt = now
-            return .only(spm(tsi, stream, trail: sequence, lead: stream.lead))
+            return .only(giveUp(tsi, &stream, before: sequence, now))
         }
         stream.trail = trail
         guard now >= stream.spmAt + refreshAfter else { return .admit }
@@ -30,9 +31,13 @@ extension Admission {
         stream.heardAt = now
         defer { streams[tsi] = stream }
         guard stream.resync == nil else { throw .resync }
+        // libpgm ignores a lower number than it has seen, and has seen 0 when it met the stream once more. No
+        // sender counts so far that the difference would wrap.
+        guard sequence < 1 << 31 else { throw .numbers }
+        guard sequence >= stream.spmSequence else { throw .behind }
         _ = try advance(&stream, to: lead, now, isData: false)
         stream.spmAt = now
-        if Int32(bitPattern: sequence &- stream.spmSequence) > 0 { stream.spmSequence = sequence }
+        stream.spmSequence = sequence
         return .admit
     }
 
@@ -65,6 +70,7 @@ extension Admission {
         }
         // The budget may never hold enough for a large window.
         guard jump <= Int32(bitPattern: settings.window), Int(jump) <= jumps.capacity else {
+            guard jump <= Self.outageMax else { throw .far }
             let isNear = (number &- stream.far.sequence) &+ settings.window <= settings.window &* 2
             stream.far = (stream.far.count > 0 && isNear ? min(3, stream.far.count + 1) : 1, number)
             guard isData, stream.far.count >= 3 else { throw .far }
@@ -80,26 +86,7 @@ extension Admission {
         return true
     }
 
-    /// The second step after an outage: the same SPM again once libpgm has had time to give up what was
-    /// before, and then data.
-    private mutating func resume(
-        _ tsi: UInt64, _ stream: inout AdmittedStream, _ sequence: UInt32, _ trail: UInt32, _ now: Instant
-    ) throws(Rejection) -> Verdict {
-        guard let resync = stream.resync else { throw .resync }
-        guard now >= resync.since + .milliseconds(50) else { throw .resync }
-        let distance = Int32(bitPattern: sequence &- resync.sequence)
-        // Far from where it was taken up, it is taken up here.
-        let start =
-            distance >= 0 && distance < Int32(bitPattern: settings.window) ? resync.sequence : sequence
-        let moved = spm(tsi, stream, trail: start, lead: stream.lead)
-        stream.resync = nil
-        stream.lead = sequence
-        stream.trail = trail
-        stream.spmAt = now
-        return .admitAfter(moved)
-    }
-
-    private func spm(_ tsi: UInt64, _ stream: AdmittedStream, trail: UInt32, lead: UInt32) -> SyntheticSPM {
+    func spm(_ tsi: UInt64, _ stream: AdmittedStream, trail: UInt32, lead: UInt32) -> SyntheticSPM {
         SyntheticSPM(tsi: tsi, sequence: stream.spmSequence, trail: trail, lead: lead, path: stream.source)
     }
 

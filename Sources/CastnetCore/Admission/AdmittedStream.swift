@@ -37,10 +37,13 @@ struct StreamTable {
 
 /// What is known of one stream of the group.
 struct AdmittedStream {
-    /// After an outage libpgm is moved on in two steps; see ``Admission``.
+    /// After an outage libpgm is moved on step by step.
     struct Resync {
+        /// What the stream goes on with.
         var sequence: UInt32
         var since: Instant
+        /// libpgm knows that all it waits for is lost.
+        var isEmptied = false
     }
 
     let source: UInt32

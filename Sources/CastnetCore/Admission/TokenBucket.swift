@@ -14,7 +14,7 @@ package struct TokenBucket: Hashable, Sendable {
     package mutating func refill(_ now: Instant) {
         guard let filledAt else { return filledAt = now }
         // A whole bucket takes no longer than this to fill: no product below can overflow.
-        let elapsed = min(max(0, (now - filledAt).nanoseconds), 1_000_000_000)
+        let elapsed = min(max(0, (now - filledAt).nanoseconds), 10_000_000_000)
         let more = Int(elapsed) * (perSecond / 1000) / 1_000_000
         guard more > 0 else { return }
         tokens = min(capacity, tokens + more)

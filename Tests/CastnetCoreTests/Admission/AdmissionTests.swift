@@ -186,24 +186,26 @@ import Testing
         }
     }
 
-    @Test func `an outage past the window is taken up in two steps`() {
+    @Test func `an outage past the window is taken up step by step`() {
         var machine = Self.admission()
         var now = Self.start
         func judge(_ number: UInt32) -> Admission.Verdict {
             machine.received(
                 Self.peer.data(number, trail: number &- 100).span, Self.arrival(), now: now)
         }
+        func step(trail: UInt32, lead: UInt32) -> SyntheticSPM {
+            SyntheticSPM(
+                tsi: Self.peer.tsi, sequence: 0, trail: trail, lead: lead, path: Self.peer.source)
+        }
         _ = judge(10)
         let first = [judge(100_000), judge(100_001), judge(100_002)]
-        let step = SyntheticSPM(
-            tsi: Self.peer.tsi, sequence: 0, trail: 100_002, lead: 10, path: Self.peer.source)
-        #expect(first == [.reject(.far), .reject(.far), .only(step)])
+        #expect(first == [.reject(.far), .reject(.far), .only(step(trail: 11, lead: 11))])
         now = now + .milliseconds(49)
-        let early = judge(100_003)
+        let early = [judge(100_003), judge(100_004)]
+        #expect(early == [.only(step(trail: 12, lead: 11)), .reject(.resync)])
         now = now + .milliseconds(1)
-        let second = [judge(100_004), judge(100_005)]
-        #expect(early == .reject(.resync))
-        #expect(second == [.admitAfter(step), .admit])
+        let last = [judge(100_005), judge(100_006)]
+        #expect(last == [.admitAfter(step(trail: 100_002, lead: 100_001)), .admit])
     }
 
     @Test func `wild jumps never take a stream up`() {
