@@ -68,8 +68,8 @@
                     + "longest call \(traffic.longest), traffic \(traffic.sent)")
             #expect(traffic.atVictim == Array(0..<traffic.sent), "seed \(seed)")
             #expect(traffic.atPeer == Array(0..<traffic.sent), "seed \(seed)")
-            // A call that fills half of all numbers with placeholders takes minutes; the whole budget of jumps,
-            // which one call may spend, half a second.
+            // A call that fills half of all numbers with placeholders takes minutes; the whole budget of
+            // jumps, which one call may spend, half a second.
             #expect(traffic.longest < .seconds(5), "seed \(seed)")
         }
 
