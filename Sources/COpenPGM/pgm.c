@@ -348,8 +348,9 @@ static bool finish(castnet_pgm *pgm, const castnet_pgm_options *options,
 static void prove_seam(castnet_pgm *pgm) {
     if (!pgm->seam) return;
     castnet_pgm_packet packet;
+    castnet_pgm_run run = {.packets = &packet};
     castnet_pgm_error ignored;
-    (void)castnet_pgm_receive(pgm, &packet, &ignored);
+    (void)castnet_pgm_receive(pgm, false, &run, &ignored);
     const char *wish = getenv("CASTNET_SEAM");
     bool must_fail = wish && strcmp(wish, "fail-self-test") == 0;
     if (castnet_seam_proven(pgm->seam) && !must_fail) {
@@ -503,35 +504,47 @@ static uint64_t tsi_value(const pgm_tsi_t *tsi) {
     return value << 16 | ntohs(tsi->sport);
 }
 
+static castnet_pgm_status took(struct pgm_msgv_t *messages, uint32_t max, castnet_pgm_run *run) {
+    for (run->count = 0; run->count < max && messages[run->count].msgv_len > 0; run->count++) {
+        const struct pgm_sk_buff_t *part = messages[run->count].msgv_skb[0];
+        run->packets[run->count] = (castnet_pgm_packet){
+            .bytes = part->data, .length = part->len, .tsi = tsi_value(&part->tsi),
+            .sequence = part->sequence,
+            .repaired = part->pgm_header && part->pgm_header->pgm_type == PGM_RDATA};
+    }
+    return CASTNET_PGM_DONE;
+}
+
 castnet_pgm_status castnet_pgm_receive(
-    castnet_pgm *pgm, castnet_pgm_packet *packet, castnet_pgm_error *error) {
-    struct pgm_msgv_t message;
+    castnet_pgm *pgm, bool is_whole, castnet_pgm_run *run, castnet_pgm_error *error) {
+    struct pgm_msgv_t messages[CASTNET_PGM_RUN_MAX];
     size_t length = 0;
     pgm_error_t *cause = NULL;
-    message.msgv_len = 0;
-    /* A vector of exactly one: with more, scattered loss wedges a peer's window for good. */
+    /* A vector of exactly one where anything is missing: with more, scattered loss wedges a peer's window for
+     * good. Without the seam nobody knows. */
+    uint32_t max = pgm->seam && is_whole ? CASTNET_PGM_RUN_MAX : 1;
+    for (uint32_t i = 0; i < max; i++) messages[i].msgv_len = 0;
+    if (pgm->seam) castnet_seam_begin_run(pgm->seam, max);
     castnet_seam *before = enter(pgm);
-    int status = pgm_recvmsgv(pgm->sock, &message, 1, MSG_ERRQUEUE, &length, &cause);
+    int status = pgm_recvmsgv(pgm->sock, messages, max, MSG_ERRQUEUE, &length, &cause);
     leave(before);
+    run->count = 0;
+    run->lacks = false;
     switch (status) {
     case PGM_IO_STATUS_NORMAL: {
-        const struct pgm_sk_buff_t *part = message.msgv_skb[0];
-        packet->bytes = part->data;
-        packet->length = part->len;
-        packet->tsi = tsi_value(&part->tsi);
-        packet->repaired = part->pgm_header && part->pgm_header->pgm_type == PGM_RDATA;
-        return CASTNET_PGM_DONE;
+        castnet_pgm_status result = took(messages, max, run);
+        run->lacks = pgm->seam && run->count < castnet_seam_run(pgm->seam);
+        return result;
     }
     case PGM_IO_STATUS_RESET:
-        packet->bytes = NULL;
-        packet->length = 0;
-        packet->tsi = tsi_value(&message.msgv_skb[0]->tsi);
+        run->packets[0] = (castnet_pgm_packet){.tsi = tsi_value(&messages[0].msgv_skb[0]->tsi)};
         /* An error packet of its own, not a borrowed one. Its count is always wrong, so nobody reads it. */
-        pgm_free_skb(message.msgv_skb[0]);
+        pgm_free_skb(messages[0].msgv_skb[0]);
         if (cause) pgm_error_free(cause);
         return CASTNET_PGM_RESET;
     case PGM_IO_STATUS_WOULD_BLOCK:
     case PGM_IO_STATUS_TIMER_PENDING:
+        run->lacks = pgm->seam && castnet_seam_run(pgm->seam) > 0;
         return CASTNET_PGM_IDLE;
     case PGM_IO_STATUS_RATE_LIMITED:
     case PGM_IO_STATUS_CONGESTION:

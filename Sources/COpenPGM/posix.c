@@ -9,6 +9,7 @@
 #include <ifaddrs.h>
 #include <limits.h>
 #include <linux/sock_diag.h>
+#include <malloc.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -132,6 +133,13 @@ int64_t castnet_now(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void castnet_keep_heap(void) {
+#ifdef __GLIBC__
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+#endif
 }
 
 void castnet_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }

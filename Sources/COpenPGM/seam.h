@@ -19,6 +19,11 @@ void castnet_seam_free(castnet_seam *seam);
 /// Makes `seam` the one that the calling thread's calls of libpgm go through; returns the one before.
 castnet_seam *castnet_seam_enter(castnet_seam *seam);
 
+/// Before a receive call: libpgm may be given up to `run_max` packets in it if they come in order.
+void castnet_seam_begin_run(castnet_seam *seam, uint32_t run_max);
+/// How many it was given in order.
+uint32_t castnet_seam_run(const castnet_seam *seam);
+
 /// Whether libpgm's calls came here since the seam was made: the two directions of the self-test.
 bool castnet_seam_proven(const castnet_seam *seam);
 

@@ -27,6 +27,7 @@ struct CastnetCommand: AsyncParsableCommand {
     }
 
     static func main() async {
+        ProcessHeap.keepFreedMemory()
         do {
             var command = try await asyncParseAsRoot()
             if var command = command as? any AsyncParsableCommand {

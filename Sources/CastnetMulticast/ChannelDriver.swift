@@ -66,6 +66,8 @@
         private var drops: KernelDrops
 
         private var own = CounterSet()
+        /// The packet in hand.
+        private var payload = ByteBuffer()
         private var pgmDeadline: Instant
         private var machineDeadline: Instant?
         private var timerAt: Instant
@@ -224,9 +226,8 @@
             }
             var idleCalls = watches ? Self.repairBurst : 1
             var packets = 0
-            var payload = ByteBuffer()
             while packets < Self.receiveTurn {
-                switch try receiveOne(&payload) {
+                switch try receiveOne() {
                 case .packet(_, let repaired):
                     packets += 1
                     if repaired { own.add(.streamRepairedPGM) }
@@ -246,8 +247,7 @@
 
         /// One call of receive. A failure is not the end of the channel unless it repeats: an interface that
         /// goes down and comes back gives one.
-        private mutating func receiveOne(_ payload: inout ByteBuffer) throws(PGMError) -> PGMSocket.Received?
-        {
+        private mutating func receiveOne() throws(PGMError) -> PGMSocket.Received? {
             do throws(PGMError) {
                 let received = try socket?.receive(into: &payload)
                 failuresInARow = 0

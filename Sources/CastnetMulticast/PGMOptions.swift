@@ -20,7 +20,7 @@ package struct PGMOptions: Hashable, Sendable {
     package var hops = 1
     /// The differentiated-services code point; nil: the kernel's default.
     package var dscp: Int?
-    package var receiveBuffer = 4 << 20
+    package var receiveBuffer = 8 << 20
     package var sendBuffer = 1 << 20
     package var timers = PGMTimers()
 

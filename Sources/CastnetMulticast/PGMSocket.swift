@@ -12,6 +12,10 @@
     package struct PGMSocket: ~Copyable {
         private let handle: OpaquePointer
         private let gate: SeamGate?
+        /// What libpgm delivered in one call, and how much of that was taken.
+        private let packets: UnsafeMutablePointer<castnet_pgm_packet>
+        private var run: castnet_pgm_run
+        private var taken: UInt32 = 0
         private var saysGoodbye = false
 
         package enum Sent: Hashable, Sendable {
@@ -62,10 +66,17 @@
             }
             unsafe self.handle = unsafe handle
             self.gate = gate
+            unsafe packets = .allocate(capacity: Int(CASTNET_PGM_RUN_MAX))
+            unsafe packets.initialize(
+                repeating: castnet_pgm_packet(), count: Int(CASTNET_PGM_RUN_MAX))
+            unsafe run = castnet_pgm_run(packets: packets, count: 0, lacks: false)
             gate?.opened(tsi: unsafe castnet_pgm_tsi(handle))
         }
 
-        deinit { unsafe castnet_pgm_close(handle, saysGoodbye) }
+        deinit {
+            unsafe castnet_pgm_close(handle, saysGoodbye)
+            unsafe packets.deallocate()
+        }
 
         /// Closes; `flush` sends three goodbyes (which receivers of this library ignore). It does not wait
         /// for repairs: keep calling ``receive(into:)`` for as long as somebody may still ask.
@@ -84,9 +95,11 @@
             unsafe castnet_pgm_has_seam(handle) ? nil : String(cString: castnet_pgm_seam_problem(handle))
         }
         package var seamFacts: SeamFacts { SeamFacts(unsafe castnet_pgm_seam_facts(handle)) }
-        /// True while packets lie in the seam that libpgm has not seen: call ``receive(into:)`` before any
+        /// True while packets lie here or in the seam: call ``receive(into:)`` before any
         /// sleep.
-        package var holdsPackets: Bool { unsafe castnet_pgm_holds_packets(handle) }
+        package var holdsPackets: Bool {
+            unsafe taken < run.count || castnet_pgm_holds_packets(handle)
+        }
         package var hasPending: Bool { unsafe castnet_pgm_has_pending(handle) }
         package var descriptors: Descriptors {
             let all = unsafe castnet_pgm_descriptors_of(handle)
@@ -146,22 +159,40 @@
             }
         }
 
-        /// Serves timers and repairs (at most one leaves per call) and takes one packet, if there is one,
-        /// into a fresh buffer.
+        /// Takes one packet, if there is one, in place of what the buffer holds. Whenever libpgm is asked for
+        /// more it serves timers and repairs, too, of which at most one leaves.
         package mutating func receive(into buffer: inout ByteBuffer) throws(PGMError) -> Received {
-            var packet = unsafe castnet_pgm_packet()
+            if taken == run.count {
+                let received = try take()
+                guard case .packet = received else { return received }
+            }
+            let packet = unsafe packets[Int(taken)]
+            taken += 1
+            // Borrowed from the window until libpgm is asked again, so it is copied out.
+            let length = unsafe Int(packet.length)
+            // In the same memory as the last one where nobody has kept that.
+            buffer.clear(minimumCapacity: length)
+            if let bytes = unsafe packet.bytes, length > 0 {
+                unsafe buffer.writeBytes(UnsafeRawBufferPointer(start: bytes, count: length))
+            }
+            return unsafe .packet(tsi: packet.tsi, repaired: packet.repaired)
+        }
+
+        /// Asks libpgm; after `packet` there is at least one in `run`.
+        private mutating func take() throws(PGMError) -> Received {
             var error = castnet_pgm_error()
-            switch unsafe castnet_pgm_receive(handle, &packet, &error) {
+            taken = 0
+            let status = unsafe castnet_pgm_receive(handle, gate?.isWhole ?? false, &run, &error)
+            if unsafe run.lacks { gate?.doubt() }
+            switch status {
             case .done:
-                // Borrowed from the window until the next call, so it is copied out.
-                let length = unsafe Int(packet.length)
-                buffer = ByteBuffer()
-                if let bytes = unsafe packet.bytes, length > 0 {
-                    buffer.reserveCapacity(length)
-                    unsafe buffer.writeBytes(UnsafeRawBufferPointer(start: bytes, count: length))
+                if let gate, !gate.isWhole {
+                    for index in unsafe 0..<Int(run.count) {
+                        unsafe gate.delivered(tsi: packets[index].tsi, sequence: packets[index].sequence)
+                    }
                 }
-                return unsafe .packet(tsi: packet.tsi, repaired: packet.repaired)
-            case .reset: return unsafe .reset(tsi: packet.tsi)
+                return unsafe run.count > 0 ? .packet(tsi: packets[0].tsi, repaired: false) : .idle
+            case .reset: return unsafe .reset(tsi: packets[0].tsi)
             case .idle: return .idle
             case .wouldBlock, .limited: return .limited
             case .empty: return .empty

@@ -48,6 +48,7 @@
             }
             return switch admission.received(packet, arrival, now: now) {
             case .admit: (.admit, nil)
+            case .admitNext: (.admitNext, nil)
             case .admitAfter(let spm): (.admitAfterSPM, spm)
             case .only(let spm): (.onlySPM, spm)
             case .reject: (.reject, nil)
@@ -106,7 +107,7 @@
             let port = settings.admission.dataPort
             switch admission.received(bytes.span, arrival, now: now) {
             case .reject: return
-            case .admit: released.append(.incoming(bytes, source: arrival.source))
+            case .admit, .admitNext: released.append(.incoming(bytes, source: arrival.source))
             case .admitAfter(let spm):
                 released.append(.incoming(spm.encoded(dataPort: port), source: arrival.source))
                 released.append(.incoming(bytes, source: arrival.source))

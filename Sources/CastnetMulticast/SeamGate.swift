@@ -41,6 +41,14 @@
         package var counters: CounterSet { judge.admission.counters }
         /// The socket is open, and sends this stream.
         package func opened(tsi: UInt64) { judge.admission.opened(tsi: tsi, now: judge.now) }
+        /// libpgm misses nothing of any stream.
+        var isWhole: Bool { judge.admission.isWhole }
+        /// libpgm has delivered this packet.
+        func delivered(tsi: UInt64, sequence: UInt32) {
+            judge.admission.delivered(tsi, sequence, now: judge.now)
+        }
+        /// libpgm did not deliver what it could have.
+        func doubt() { judge.admission.doubt() }
         /// When the first packet that a fault holds back is due.
         package var heldUntil: Instant? { judge.heldUntil }
         /// The packets that are due, in the order in which they came.

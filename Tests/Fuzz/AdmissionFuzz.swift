@@ -124,7 +124,7 @@ struct FuzzSession: ~Copyable {
             shown.hear(spm.tsi, now)
             shown.show(trail: spm.trail, lead: spm.lead, of: spm.tsi, isData: false)
             admitted(packet, arrival)
-        case .admit: admitted(packet, arrival)
+        case .admit, .admitNext: admitted(packet, arrival)
         }
         let elapsed = Int((now - started).nanoseconds / 10_000)
         precondition(shown.placeholders <= jumps.capacity + elapsed, "\(shown.placeholders) placeholders")

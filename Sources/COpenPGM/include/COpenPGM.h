@@ -57,6 +57,8 @@ void castnet_rest(int fd, int64_t nanoseconds);
 
 /// The CLOCK_MONOTONIC time in nanoseconds.
 int64_t castnet_now(void);
+/// Tells the allocator to keep freed memory, up to 256 MiB, instead of giving it back to the kernel.
+void castnet_keep_heap(void);
 /// Names the calling thread (15 characters at most).
 void castnet_thread_name(const char *_Nonnull name);
 
@@ -145,9 +147,18 @@ typedef struct castnet_pgm_packet {
     uint32_t length;
     /// Whose stream: 48 bits of source identifier, 16 bits of source port.
     uint64_t tsi;
+    /// The packet's number.
+    uint32_t sequence;
     /// True when the packet came as repair data.
     bool repaired;
 } castnet_pgm_packet;
+
+/// What one receive call took, borrowed until the next one.
+typedef struct castnet_pgm_run {
+    castnet_pgm_packet *_Nonnull packets;
+    uint32_t count;
+    bool lacks;
+} castnet_pgm_run;
 
 /// The descriptors to wait for; they stay libpgm's.
 typedef struct castnet_pgm_descriptors {
@@ -165,6 +176,8 @@ typedef struct castnet_pgm castnet_pgm;
 typedef enum CASTNET_CLOSED_ENUM castnet_seam_verdict {
     CASTNET_SEAM_REJECT CASTNET_SWIFT_NAME("reject") = 0,
     CASTNET_SEAM_ADMIT CASTNET_SWIFT_NAME("admit"),
+    /// Data that libpgm can deliver at once: nothing is missing before it, in its stream or in any other.
+    CASTNET_SEAM_ADMIT_NEXT CASTNET_SWIFT_NAME("admitNext"),
     /// libpgm gets the SPM that was written, then the packet.
     CASTNET_SEAM_ADMIT_AFTER_SPM CASTNET_SWIFT_NAME("admitAfterSPM"),
     /// libpgm gets the SPM that was written instead of the packet.
@@ -248,10 +261,15 @@ castnet_pgm_status castnet_pgm_send(castnet_pgm *_Nonnull pgm, const void *_Nonn
 /// Sends the pending packet again; DONE when there is none.
 castnet_pgm_status castnet_pgm_resend(castnet_pgm *_Nonnull pgm);
 bool castnet_pgm_has_pending(const castnet_pgm *_Nonnull pgm);
-/// Serves timers, repairs and peers, and takes one packet if there is one. At most one repair leaves per
-/// call.
+/// The most packets of one receive call.
+#define CASTNET_PGM_RUN_MAX 64
+
+/// Serves timers, repairs and peers, and takes packets: as DONE tells, those in `run`. That is one, or, where
+/// `is_whole` says that libpgm misses nothing of any stream, as many as come in order. At most one repair
+/// leaves per call. DONE with `run->lacks`: libpgm did not deliver all that the seam gave it in order.
 castnet_pgm_status castnet_pgm_receive(
-    castnet_pgm *_Nonnull pgm, castnet_pgm_packet *_Nonnull packet, castnet_pgm_error *_Nonnull error);
+    castnet_pgm *_Nonnull pgm, bool is_whole, castnet_pgm_run *_Nonnull run,
+    castnet_pgm_error *_Nonnull error);
 /// Microseconds until receive must be called even if nothing arrives, at least 1,000.
 int64_t castnet_pgm_time_remaining(castnet_pgm *_Nonnull pgm);
 /// Closes and frees; the descriptors must have left every epoll set. `flush` says goodbye in three SPMs.

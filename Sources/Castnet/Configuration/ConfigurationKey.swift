@@ -172,7 +172,7 @@ public struct ConfigurationKey: Sendable {
             "channels.*.dscp", "the kernel's default", .count(0...63),
             "The differentiated-services code point of every packet."),
         .init(
-            "channels.*.receive-buffer", "4MiB", .bytes(65_536...(1 << 30)),
+            "channels.*.receive-buffer", "8MiB", .bytes(65_536...(1 << 30)),
             "The receive socket's buffer in the kernel."),
         .init("channels.*.loop", "true", .flag, "Whether other processes on this host hear the channel."),
         .init(

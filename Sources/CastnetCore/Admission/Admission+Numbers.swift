@@ -17,7 +17,9 @@ extension Admission {
             return .only(giveUp(tsi, &stream, before: sequence, now))
         }
         stream.trail = trail
-        guard now >= stream.spmAt + refreshAfter else { return .admit }
+        guard now >= stream.spmAt + refreshAfter else {
+            return !isRepair && isNext(stream, sequence &- before) ? .admitNext : .admit
+        }
         // libpgm may have forgotten the stream, or be about to: it asks for what it has not seen.
         stream.spmAt = now
         let isBehind = Int32(bitPattern: trail &- 1 &- before) > 0
@@ -83,6 +85,7 @@ extension Admission {
         }
         stream.far = (0, 0)
         stream.lead = number
+        if jump > 1 || !isData { setWhole(&stream, false) }
         return true
     }
 

@@ -15,6 +15,7 @@ extension Admission {
         stream.resync = AdmittedStream.Resync(sequence: sequence, since: now)
         stream.spmAt = now
         stream.lead &+= 1
+        setWhole(&stream, false)
         return spm(tsi, stream, trail: stream.lead, lead: stream.lead)
     }
 
@@ -44,6 +45,7 @@ extension Admission {
         // Its lead is for the case that libpgm has forgotten the stream: then it takes nothing else from it.
         let moved = spm(tsi, stream, trail: start, lead: start &- 1)
         stream.resync = nil
+        setWhole(&stream, false)
         stream.lead = sequence
         stream.trail = trail
         stream.spmAt = now

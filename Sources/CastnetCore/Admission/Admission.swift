@@ -60,6 +60,8 @@ package struct Admission: ~Copyable {
 
     package enum Verdict: Hashable, Sendable {
         case admit
+        /// Data that libpgm can deliver at once: it misses nothing of any stream.
+        case admitNext
         case admitAfter(SyntheticSPM)
         /// The packet itself is dropped.
         case only(SyntheticSPM)
@@ -86,6 +88,8 @@ package struct Admission: ~Copyable {
     var jumps: TokenBucket
     var repairs: TokenBucket
     var sweptAt: Instant?
+    /// Streams of which libpgm may miss something.
+    var brokenCount = 0
     /// Since when this node listens.
     var openedAt = Instant(nanoseconds: .max)
 
@@ -211,6 +215,7 @@ package struct Admission: ~Copyable {
         else { throw .streams }
         aliases[alias] = packet.tsi
         streamsOfSource[arrival.source, default: 0] += 1
+        brokenCount += 1
         streams[packet.tsi] = AdmittedStream(
             source: arrival.source, port: arrival.port, lead: sequence, trail: trail, spmAt: now,
             heardAt: now)
@@ -233,7 +238,7 @@ package struct Admission: ~Copyable {
     }
 
     /// Forgets streams that libpgm has forgotten long ago; once in a while, for it looks at all.
-    private mutating func forgetSilent(_ now: Instant) {
+    mutating func forgetSilent(_ now: Instant) {
         if let sweptAt, now < sweptAt + .seconds(1) { return }
         sweptAt = now
         for (tsi, stream) in streams.all { _ = forget(tsi, stream, now) }
@@ -242,6 +247,7 @@ package struct Admission: ~Copyable {
     /// Forgets a stream that has been silent for so long that libpgm has forgotten it for certain.
     private mutating func forget(_ tsi: UInt64, _ stream: AdmittedStream, _ now: Instant) -> Bool {
         guard now >= stream.heardAt + settings.peerExpiry * 2 else { return false }
+        if !stream.isWhole { brokenCount -= 1 }
         streams[tsi] = nil
         aliases[Self.alias(tsi)] = nil
         let left = (streamsOfSource[stream.source] ?? 1) - 1

@@ -60,4 +60,6 @@ struct AdmittedStream {
     /// Numbers past the window that were seen in a row, near each other.
     var far: (count: Int, sequence: UInt32) = (0, 0)
     var resync: Resync?
+    /// libpgm has delivered, or can deliver at once, all that it has been shown.
+    var isWhole = false
 }

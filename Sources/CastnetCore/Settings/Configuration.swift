@@ -162,7 +162,7 @@ public struct ChannelSettings: Hashable, Sendable {
     /// The differentiated-services code point; nil: the kernel's default.
     public var dscp: Int?
     /// The receive socket's buffer in bytes.
-    public var receiveBuffer = 4 << 20
+    public var receiveBuffer = 8 << 20
     /// True: other processes on this host hear the channel.
     public var loop = true
     /// Injected faults, for tests.

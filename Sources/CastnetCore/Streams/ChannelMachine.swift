@@ -139,7 +139,9 @@ package struct ChannelMachine: ~Copyable {
         guard header.streamID != streamID else { return }
         inbound.inbox.counters.add(.pgmInData)
         inbound.inbox.repaired = isRepaired ? .pgm : .none
-        inbound.received(header, records, bytes: frame.readableBytes, now: now)
+        inbound.received(header, &records, bytes: frame.readableBytes, now: now)
+        // What nobody keeps of the frame leaves its memory to the next one.
+        records.removeAll(keepingCapacity: true)
     }
 
     /// One datagram that came to the report address.

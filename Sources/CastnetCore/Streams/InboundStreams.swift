@@ -58,13 +58,17 @@ struct InboundStreams: Sendable {
 
     // MARK: Frames
 
-    mutating func received(_ header: FrameHeader, _ records: [FrameRecord], bytes: Int, now: Instant) {
+    /// Takes the records out of `records`.
+    mutating func received(
+        _ header: FrameHeader, _ records: inout [FrameRecord], bytes: Int, now: Instant
+    ) {
         guard let index = index(of: header, records, now: now) else {
             return inbox.counters.add(.limitStreamsHit)
         }
         let wasKnown = streams[index].identity != nil
         streams[index].feedback.heard(header)
-        let isNew = streams[index].received(header, records, bytes: bytes, now: now, &inbox)
+        let announcement = wasKnown ? nil : records.announcement
+        let isNew = streams[index].received(header, &records, bytes: bytes, now: now, &inbox)
         if header.isHead {
             streams[index].feedback.hurry(now: now, using: &generator)
         } else if isNew {
@@ -75,9 +79,7 @@ struct InboundStreams: Sendable {
             }
         }
         reportAt = earliest(reportAt, streams[index].feedback.dueAt)
-        for record in records {
-            if case .announce(let announcement) = record { announced(announcement, index, wasKnown) }
-        }
+        if let announcement { announced(announcement, index) }
     }
 
     private mutating func index(
@@ -101,15 +103,17 @@ struct InboundStreams: Sendable {
     /// this node listened already; otherwise with the frame that came.
     private mutating func first(of header: FrameHeader, _ records: [FrameRecord], now: Instant) -> UInt64 {
         if let left = silent.removeValue(forKey: header.streamID) { return left }
-        for case .announce(let announcement) in records {
-            if now - .milliseconds(Int64(announcement.ageMilliseconds)) >= openedAt { return 1 }
+        if let announcement = records.announcement,
+            now - .milliseconds(Int64(announcement.ageMilliseconds)) >= openedAt
+        {
+            return 1
         }
         return header.sequence
     }
 
-    private mutating func announced(_ announcement: AnnounceRecord, _ index: Int, _ wasKnown: Bool) {
+    private mutating func announced(_ announcement: AnnounceRecord, _ index: Int) {
         let stream = streams[index]
-        guard !wasKnown, let identity = stream.identity else { return }
+        guard let identity = stream.identity else { return }
         unidentified -= 1
         inbox.events.append(.streamStarted(stream.id, identity))
         if announcement.digest != configurationDigest, differing.count < 1024,

@@ -49,7 +49,9 @@ struct StreamReceiver: Sendable {
 
     /// Frames that may wait for the announcement: senders announce themselves at least every 256 frames.
     static let waitingMax = 512
-    /// The first chunk's size times this is set aside for a message; a message's `total` is never trusted.
+    /// So much is set aside at once for a message that says it has as much; beyond, its `total` is not
+    /// trusted, and what is set aside grows with what has come.
+    private static let reserveAtOnce = 128 << 10
     private static let reserveFactor = 16
 
     init(id: UInt64, first: UInt64, now: Instant) {
@@ -63,9 +65,10 @@ struct StreamReceiver: Sendable {
 
     // MARK: Frames
 
-    /// Takes in a frame of this stream; true when it was new.
+    /// Takes in a frame of this stream, and its records out of `records`; true when it was new.
     mutating func received(
-        _ header: FrameHeader, _ records: [FrameRecord], bytes: Int, now: Instant, _ inbox: inout Inbox
+        _ header: FrameHeader, _ records: inout [FrameRecord], bytes: Int, now: Instant,
+        _ inbox: inout Inbox
     ) -> Bool {
         heardAt = now
         if header.sequence < next {
@@ -82,29 +85,26 @@ struct StreamReceiver: Sendable {
             dataAt = now
         }
         if identity != nil {
-            take(header.sequence, records, &inbox)
+            take(header.sequence, &records, &inbox)
         } else if !header.isHead {
-            hold(header.sequence, records, bytes, &inbox)
+            hold(header.sequence, &records, bytes, &inbox)
         }
         return true
     }
 
     private mutating func identify(_ records: [FrameRecord], _ inbox: inout Inbox) {
-        for record in records {
-            guard case .announce(let announcement) = record else { continue }
-            identity = announcement.identity
-            let frames = waiting
-            waiting = []
-            for frame in frames {
-                inbox.heldBytes -= frame.bytes
-                take(frame.sequence, frame.records, &inbox)
-            }
-            return
+        guard let announcement = records.announcement else { return }
+        identity = announcement.identity
+        let frames = waiting
+        waiting = []
+        for var frame in frames {
+            inbox.heldBytes -= frame.bytes
+            take(frame.sequence, &frame.records, &inbox)
         }
     }
 
     private mutating func hold(
-        _ sequence: UInt64, _ records: [FrameRecord], _ bytes: Int, _ inbox: inout Inbox
+        _ sequence: UInt64, _ records: inout [FrameRecord], _ bytes: Int, _ inbox: inout Inbox
     ) {
         guard waiting.count < Self.waitingMax, inbox.heldBytes + bytes <= inbox.heldMax else {
             inbox.counters.add(.limitMemoryHit)
@@ -112,11 +112,16 @@ struct StreamReceiver: Sendable {
         }
         inbox.heldBytes += bytes
         waiting.append((sequence, records, bytes))
+        records = []
     }
 
-    private mutating func take(_ sequence: UInt64, _ records: [FrameRecord], _ inbox: inout Inbox) {
-        for record in records {
-            switch record {
+    private mutating func take(
+        _ sequence: UInt64, _ records: inout [FrameRecord], _ inbox: inout Inbox
+    ) {
+        // Moved out one by one: a copy of a record counts several references.
+        if records.count > 1 { records.reverse() }
+        while let record = records.popLast() {
+            switch consume record {
             case .run(let run): deliver(run, &inbox)
             case .chunk(let chunk): take(chunk, sequence, &inbox)
             case .announce(let announcement): prune(before: announcement.firstOpenMessage, &inbox)
@@ -197,7 +202,8 @@ struct StreamReceiver: Sendable {
         let before = partials[index].reserved
         var reserve = before
         if have + length > before {
-            reserve = min(total, max(length * Self.reserveFactor, have * 2, have + length))
+            reserve = min(
+                total, max(Self.reserveAtOnce, length * Self.reserveFactor, have * 2, have + length))
         }
         guard inbox.heldBytes + reserve - before <= inbox.heldMax else {
             inbox.counters.add(.limitMemoryHit)

@@ -165,7 +165,13 @@ struct StreamSender: Sendable {
         let left = cut.total - cut.offset
         let length = min(builder.chunkRoom(start, in: buffer), left)
         guard length > 0 || left == 0 else { return false }
-        let record = builder.beginChunk(cut.number, offset: UInt64(cut.offset), start: start, into: &buffer)
+        let offset = UInt64(cut.offset)
+        var record: Int?
+        if start == nil {
+            builder.continueChunk(cut.number, offset: offset, length: length, into: &buffer)
+        } else {
+            record = builder.beginChunk(cut.number, offset: offset, start: start, into: &buffer)
+        }
         let headers = min(length, max(0, cut.block.readableBytes - cut.offset))
         if headers > 0, let part = cut.block.getSlice(at: cut.block.readerIndex + cut.offset, length: headers)
         {
@@ -175,7 +181,7 @@ struct StreamSender: Sendable {
         if let part = cast.payload.getSlice(at: from, length: length - headers) {
             buffer.writeImmutableBuffer(part)
         }
-        builder.endChunk(record, in: &buffer)
+        if let record { builder.endChunk(record, in: &buffer) }
         cut.offset += length
         guard cut.offset == cut.total else {
             turns.lanes[index].cut = cut

@@ -2,9 +2,9 @@
 /// of them costs more than they do. Never while they are sparse.
 package struct ReceiveRest: Hashable, Sendable {
     /// How long a rest is.
-    package static let pause = Duration.microseconds(300)
+    package static let pause = Duration.microseconds(500)
     /// A turn that took this many was worth its wake-up.
-    private static let batchWorth = 128
+    private static let batchWorth = 256
     /// Packets in a stretch of time that make traffic dense: 16,000 a second.
     private static let denseCount = 64
     private static let stretch = Duration.milliseconds(4)

@@ -148,5 +148,14 @@ package struct FrameBuilder: Sendable {
         return index
     }
 
+    /// Writes all of a chunk but its `length` bytes of data, where the message began in an earlier frame.
+    package mutating func continueChunk(
+        _ number: UInt64, offset: UInt64, length: Int, into buffer: inout ByteBuffer
+    ) {
+        hasMessages = true
+        buffer.writeMultipleIntegers(
+            FrameRecord.Kind.chunk, UInt16(truncatingIfNeeded: 17 + length), UInt8(0), number, offset)
+    }
+
     package func endChunk(_ index: Int, in buffer: inout ByteBuffer) { endRecord(index, in: &buffer) }
 }

@@ -33,28 +33,25 @@ package struct FrameDecoder: Sendable {
             guard let (kind, length) = rest.readMultipleIntegers(as: (UInt8, UInt16).self) else {
                 throw .truncated
             }
-            guard let body = rest.readSlice(length: Int(length)) else { throw .truncated }
-            guard let record = try decode(kind: kind, body) else { continue }
-            switch record {
-            case .run, .chunk: if header.isHead { throw .inconsistent }
-            case .head(let head): if !header.isHead || head.next != header.sequence { throw .inconsistent }
-            case .announce: break
+            guard var body = rest.readSlice(length: Int(length)) else { throw .truncated }
+            // Each record is made where it stays: it is a value with several references to count.
+            switch kind {
+            case FrameRecord.Kind.run:
+                if header.isHead { throw .inconsistent }
+                records.append(.run(try run(&body)))
+            case FrameRecord.Kind.chunk:
+                if header.isHead { throw .inconsistent }
+                records.append(.chunk(try chunk(&body)))
+            case FrameRecord.Kind.announce: records.append(.announce(try announce(&body)))
+            case FrameRecord.Kind.head:
+                let head = try head(&body)
+                if !header.isHead || head.next != header.sequence { throw .inconsistent }
+                records.append(.head(head))
+            // A kind that this version does not know.
+            default: continue
             }
-            records.append(record)
         }
         return header
-    }
-
-    /// Nil: a kind this version does not know, which is skipped.
-    private mutating func decode(kind: UInt8, _ body: ByteBuffer) throws(WireError) -> FrameRecord? {
-        var body = body
-        switch kind {
-        case FrameRecord.Kind.run: return .run(try run(&body))
-        case FrameRecord.Kind.chunk: return .chunk(try chunk(&body))
-        case FrameRecord.Kind.announce: return .announce(try announce(&body))
-        case FrameRecord.Kind.head: return .head(try head(&body))
-        default: return nil
-        }
     }
 
     private mutating func topic(_ body: inout ByteBuffer) throws(WireError) -> Topic {

@@ -16,6 +16,14 @@ package enum FrameRecord: Sendable {
     }
 }
 
+extension [FrameRecord] {
+    /// What the sender says of itself, where it does.
+    var announcement: AnnounceRecord? {
+        for case .announce(let announcement) in self { return announcement }
+        return nil
+    }
+}
+
 /// Consecutive small messages of one topic, without headers.
 package struct RunRecord: Sendable {
     package var topic: Topic

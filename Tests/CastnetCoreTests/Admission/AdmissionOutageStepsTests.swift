@@ -57,7 +57,7 @@ import Testing
                 show(spm)
                 return verdict
             case .admitAfter(let spm): show(spm)
-            case .admit: break
+            case .admit, .admitNext: break
             }
             move(trail: trail ?? number)
             move(lead: number, missing: 1)

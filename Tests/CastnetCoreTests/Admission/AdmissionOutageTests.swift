@@ -27,7 +27,7 @@ import Testing
             if isData {
                 number &+= 1
                 switch verdict {
-                case .admit, .admitAfter: return index
+                case .admit, .admitNext, .admitAfter: return index
                 case .only, .reject: break
                 }
             }
