@@ -102,7 +102,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         machine.connected(now: owner.now)
         // Messages queued while dialling follow the hello in the same segment, the oldest first: those that
         // came here from a link that broke are older than some that were here before them.
-        unsent = Deque(unsent.sorted())
+        if unsent.count > 1 { unsent = Deque(unsent.sorted()) }
         sendUnsent()
         flush()
         arm()
