@@ -504,7 +504,7 @@ static uint64_t tsi_value(const pgm_tsi_t *tsi) {
     return value << 16 | ntohs(tsi->sport);
 }
 
-static castnet_pgm_status took(struct pgm_msgv_t *messages, uint32_t max, castnet_pgm_run *run) {
+static void took(const struct pgm_msgv_t *messages, uint32_t max, castnet_pgm_run *run) {
     for (run->count = 0; run->count < max && messages[run->count].msgv_len > 0; run->count++) {
         const struct pgm_sk_buff_t *part = messages[run->count].msgv_skb[0];
         run->packets[run->count] = (castnet_pgm_packet){
@@ -512,7 +512,6 @@ static castnet_pgm_status took(struct pgm_msgv_t *messages, uint32_t max, castne
             .sequence = part->sequence,
             .repaired = part->pgm_header && part->pgm_header->pgm_type == PGM_RDATA};
     }
-    return CASTNET_PGM_DONE;
 }
 
 castnet_pgm_status castnet_pgm_receive(
@@ -531,11 +530,10 @@ castnet_pgm_status castnet_pgm_receive(
     run->count = 0;
     run->lacks = false;
     switch (status) {
-    case PGM_IO_STATUS_NORMAL: {
-        castnet_pgm_status result = took(messages, max, run);
+    case PGM_IO_STATUS_NORMAL:
+        took(messages, max, run);
         run->lacks = pgm->seam && run->count < castnet_seam_run(pgm->seam);
-        return result;
-    }
+        return CASTNET_PGM_DONE;
     case PGM_IO_STATUS_RESET:
         run->packets[0] = (castnet_pgm_packet){.tsi = tsi_value(&messages[0].msgv_skb[0]->tsi)};
         /* An error packet of its own, not a borrowed one. Its count is always wrong, so nobody reads it. */
