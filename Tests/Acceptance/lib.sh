@@ -85,3 +85,17 @@ finish() {
     echo "$passed passed, $failed failed, $skipped skipped"
     exit $((failed > 0))
 }
+
+# on HOST COMMAND…: a command on a host of the lab, for a minute at most.
+on() { timeout --kill-after=5 60 "$CASTNET" lab exec "$1" -- "${@:2}"; }
+# start HOST OUTPUT COMMAND…: in the background; its process is added to `pids`. It is asked to end after two
+# minutes, and ended KILL_AFTER seconds later.
+start() {
+    timeout --kill-after="${KILL_AFTER:-5}" 120 "$CASTNET" lab exec "$1" -- "${@:3}" \
+        >"$WORK/$2" 2>"$WORK/$2.log" &
+    pids+=($!)
+}
+stop() {
+    kill -TERM "$@" 2>/dev/null
+    wait "$@" 2>/dev/null
+}

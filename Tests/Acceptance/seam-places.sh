@@ -33,16 +33,7 @@ directory: {beacon: {group: 239.192.0.1, port: 7401, interval: ${1:-1s}}}
 limits:    {memory: 512MiB}
 YAML
 }
-on() { timeout --kill-after=5 60 "$CASTNET" lab exec "$1" -- "${@:2}"; }
-# start HOST OUTPUT COMMAND…: in the background, for two minutes at most; its process is added to `pids`.
-start() {
-    timeout --kill-after=20 120 "$CASTNET" lab exec "$1" -- "${@:3}" >"$WORK/$2" 2>"$WORK/$2.log" &
-    pids+=($!)
-}
-stop() {
-    kill -TERM "$@" 2>/dev/null
-    wait "$@" 2>/dev/null
-}
+KILL_AFTER=20
 "$CASTNET" lab up --hosts 20 --json >/dev/null || { fail "no lab"; finish; }
 
 # between_processes NAME ABSENT [VARIABLE=VALUE]: fanouts from one host to two, each a process with that

@@ -10,16 +10,6 @@ in_lab
 messages=1000 size=65536 stock=60000 stock_size=1000
 ((QUICK)) && messages=150 stock=8000
 group=239.192.9.3
-on() { timeout --kill-after=5 60 "$CASTNET" lab exec "$1" -- "${@:2}"; }
-# start HOST OUTPUT COMMAND…: in the background, for two minutes at most; its process is added to `pids`.
-start() {
-    timeout --kill-after=5 120 "$CASTNET" lab exec "$1" -- "${@:3}" >"$WORK/$2" 2>"$WORK/$2.log" &
-    pids+=($!)
-}
-stop() {
-    kill -TERM "$@" 2>/dev/null
-    wait "$@" 2>/dev/null
-}
 address() { echo "10.77.0.$((10 + ${1#h}))"; }
 
 # together NAME PORT CASTNET-SENDER STOCK-SENDER CASTNET-RECEIVERS STOCK-RECEIVERS, each a list of hosts.
