@@ -67,6 +67,7 @@ struct FuzzSession: ~Copyable {
     static let group: UInt32 = 0xefc0_070a
     static let port: UInt16 = 7500
     static let window: UInt32 = 1024
+    static let magic: [UInt8] = [0xff, 0xff, 0x43, 0x4e]
     static let streamsMax = 24
 
     private var machine: Admission
@@ -78,7 +79,7 @@ struct FuzzSession: ~Copyable {
     init() {
         var settings = Admission.Settings(
             tsi: Self.own, address: 0x0a00_0001, group: Self.group, dataPort: Self.port, payloadMax: 256,
-            window: Self.window, magic: [0xff, 0xff, 0x43, 0x4e])
+            window: Self.window, magic: Self.magic)
         settings.streamsMax = Self.streamsMax
         settings.streamsPerSource = 8
         settings.jumps = jumps
@@ -154,7 +155,7 @@ extension FuzzSession {
             precondition(packet[4] == 0x0c ? packet.count == 16 : isRequest(packet), "a request's shape")
         case 0x04, 0x05:
             precondition(packet[5] == 0 && packet.count == 24 + Int(word(14) >> 16), "data's shape")
-            precondition(packet.count > 25 && packet[24] == 0x43 && packet[25] == 0x4e, "no frame")
+            precondition(packet.count > 27 && packet[24..<28].elementsEqual(Self.magic), "no frame")
             shown.show(
                 trail: word(20), lead: word(16), of: identifier | UInt64(word(0) >> 16), isData: true)
         case 0x00:
