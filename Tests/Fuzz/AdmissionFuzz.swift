@@ -67,7 +67,7 @@ struct FuzzSession: ~Copyable {
     static let group: UInt32 = 0xefc0_070a
     static let port: UInt16 = 7500
     static let window: UInt32 = 1024
-    static let magic: [UInt8] = [0xff, 0xff, 0x43, 0x4e]
+    static let magic: [UInt8] = [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: FrameWire.magic >> $0) }
     static let streamsMax = 24
 
     private var machine: Admission
