@@ -202,6 +202,7 @@
                 if due.contains(.reports) { receiveReports(now, &scratch) }
                 submit(now)
                 passTime(now)
+                machine.serveRepairs(now: now)
                 try send(now, &scratch.frame)
                 try flush(now)
                 sendReports(now, &scratch.frame)
@@ -402,6 +403,21 @@
         }
 
         mutating func subscriptionsChanged() { machine.subscriptionsChanged() }
+
+        mutating func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity, now: Instant) {
+            machine.repairReceived(packet, from: peer, now: now)
+            due.insert(.outbox)
+        }
+
+        mutating func repairFailed(_ stream: UInt64, now: Instant) {
+            machine.repairFailed(stream, now: now)
+            due.insert(.outbox)
+        }
+
+        mutating func repairWritten(_ bytes: Int, to member: NodeIdentity, now: Instant) {
+            machine.repairWritten(bytes, to: member, now: now)
+            due.insert(.outbox)
+        }
 
         private mutating func collectCounters() -> CounterSet {
             var all = machine.counters

@@ -113,6 +113,18 @@
 
         func subscriptionsChanged(of key: UInt64) { channels[key]?.driver.subscriptionsChanged() }
 
+        func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity, on key: UInt64) {
+            channels[key]?.driver.repairReceived(packet, from: peer, now: now)
+        }
+
+        func repairFailed(_ stream: UInt64, on key: UInt64) {
+            channels[key]?.driver.repairFailed(stream, now: now)
+        }
+
+        func repairWritten(_ bytes: Int, to member: NodeIdentity, on key: UInt64) {
+            channels[key]?.driver.repairWritten(bytes, to: member, now: now)
+        }
+
         func close(_ key: UInt64, linger: Duration, then done: @escaping @Sendable () -> Void) {
             guard let channel = channels[key] else { return done() }
             channel.driver.beginClose(at: now, until: now + linger, then: done)

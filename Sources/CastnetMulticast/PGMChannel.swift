@@ -114,6 +114,21 @@ package final class PGMChannel: Sendable {
             engine.post { [key] loop in loop.subscriptionsChanged(of: key) }
         }
 
+        /// A peer has said something about missing frames. Any thread.
+        package func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {
+            engine.post { [key] loop in loop.repairReceived(packet, from: peer, on: key) }
+        }
+
+        /// A request of this node for frames of `stream` did not get through.
+        package func repairFailed(_ stream: UInt64) {
+            engine.post { [key] loop in loop.repairFailed(stream, on: key) }
+        }
+
+        /// So many bytes of repaired frames for `member` have left, or never will.
+        package func repairWritten(_ bytes: Int, to member: NodeIdentity) {
+            engine.post { [key] loop in loop.repairWritten(bytes, to: member, on: key) }
+        }
+
         /// Sends what waits, serves repairs until every member has everything or `linger` is over, then
         /// closes. A second close waits for the first.
         package func close(linger: Duration) async {
@@ -130,6 +145,9 @@ package final class PGMChannel: Sendable {
         package func send(_ casts: [OutboundCast]) {}
         package func membersChanged(_ members: [NodeIdentity], mtu: Int? = nil) {}
         package func subscriptionsChanged() {}
+        package func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {}
+        package func repairFailed(_ stream: UInt64) {}
+        package func repairWritten(_ bytes: Int, to member: NodeIdentity) {}
         package func close(linger: Duration) async {}
     #endif
 

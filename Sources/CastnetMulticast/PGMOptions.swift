@@ -49,6 +49,7 @@ package struct PGMOptions: Hashable, Sendable {
         hops = settings.hops
         dscp = settings.dscp
         receiveBuffer = settings.receiveBuffer
+        if settings.repair == .tcp { timers.giveUp(after: settings.pgmRepair) }
     }
 
     /// Allowed sizes; a window's placeholders cost 8 bytes each for every peer.
@@ -100,6 +101,16 @@ package struct PGMTimers: Hashable, Sendable {
     package var dataRetries = 50
 
     package init() {}
+
+    /// Sets the retries so that a missing packet is given up after about so long: then something else gets
+    /// it, and what came behind it is not held up any longer.
+    package mutating func giveUp(after patience: Duration) {
+        let attempt = nakRepeat + nakBackoff / 2
+        let attempts = Int(patience.nanoseconds / max(1, attempt.nanoseconds))
+        // The last one counted is not made.
+        confirmationRetries = max(2, min(confirmationRetries, attempts + 1))
+        dataRetries = confirmationRetries
+    }
 
     func validate() throws(PGMError) {
         let times: [(String, Duration)] = [

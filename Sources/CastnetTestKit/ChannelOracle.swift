@@ -56,6 +56,8 @@ struct ChannelOracle {
         if frame.readableBytes > frameSizeMax { fault("a frame of \(frame.readableBytes) bytes") }
         let number = decoded.header.sequence
         let expected = nextNumber[sender] ?? 1
+        // A frame that several members miss is sent once more as it was.
+        if number < expected, !decoded.header.isHead { return }
         if number != expected { fault("node \(sender) sent frame \(number), not \(expected)") }
         if decoded.header.isHead { return }
         nextNumber[sender] = number + 1
@@ -151,7 +153,7 @@ struct ChannelOracle {
     ) {
         for event in events {
             switch event {
-            case .loss(let loss):
+            case .loss(let loss) where loss.member == nil:
                 outcome.lost += loss.count
                 losses[Pair(sender: sender(loss.stream), member: member), default: []].append(loss)
             case .memberStalled: outcome.stalls += 1

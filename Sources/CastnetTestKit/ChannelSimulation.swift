@@ -23,6 +23,10 @@ package struct ChannelSimulation: ~Copyable {
         package var frameDrop = 0.0
         package var frameDuplicate = 0.0
         package var reportDrop = 0.0
+        /// True: what is missing may be gone before it is asked for.
+        package var isRetentionShort = false
+        /// Requests for repair that come to nothing.
+        package var requestDrop = 0.0
         /// Bytes a second the slowest member's subscription is read with; nil: at once.
         package var slowConsumer: Double?
         /// A member stops for so long in the middle.
@@ -47,6 +51,9 @@ package struct ChannelSimulation: ~Copyable {
         package var reports = 0
         package var seconds = 0.0
         package var stalls = 0
+        /// Frames repaired over TCP, and sent to the group again.
+        package var repaired = 0
+        package var resent = 0
     }
 
     private enum Wake: Sendable {
@@ -54,6 +61,8 @@ package struct ChannelSimulation: ~Copyable {
         case deadline(Int)
         case drain(Int)
         case submit(Int)
+        /// A repair packet gets to a node; `bytes` of frames in it have left the other one.
+        case repair(RepairPacket, from: Int, to: Int, bytes: Int)
     }
 
     package let scenario: Scenario
@@ -127,6 +136,10 @@ package struct ChannelSimulation: ~Copyable {
             }
             if isDone, clock.now >= quietSince + .seconds(2) { break }
         }
+        for node in nodes {
+            outcome.repaired += Int(node.machine.counters[.streamRepairedTCP])
+            outcome.resent += Int(node.machine.counters[.streamRepairsResent])
+        }
         outcome.seconds = (quietSince - start).seconds
         oracle.judge(nodes: nodes, outcome: &outcome, lossless: isLossless)
         if !isDone {
@@ -136,11 +149,14 @@ package struct ChannelSimulation: ~Copyable {
     }
 
     /// True when nothing may be missing.
-    private var isLossless: Bool { scenario.frameDrop == 0 && scenario.pause == nil }
+    private var isLossless: Bool {
+        scenario.pause == nil && !scenario.isRetentionShort
+            && (scenario.frameDrop == 0 || scenario.settings.repair == .tcp)
+    }
 
     private var isDone: Bool {
         nodes.allSatisfy { $0.batches.isEmpty && $0.machine.queuedBytes == 0 && $0.buffer.isEmpty }
-            && nodes.allSatisfy { $0.backlog == 0 }
+            && nodes.allSatisfy { $0.backlog == 0 && !$0.machine.isRepairing }
     }
 
     private mutating func act(_ wake: Wake) {
@@ -154,6 +170,7 @@ package struct ChannelSimulation: ~Copyable {
             service(index)
         case .drain(let index): drain(index)
         case .submit(let index): submit(index)
+        case .repair(let packet, let from, let to, let bytes): repair(packet, from: from, to: to, bytes)
         }
     }
 
@@ -193,6 +210,7 @@ package struct ChannelSimulation: ~Copyable {
             node.machine.frameReceived(frame, now: now)
         }
         node.machine.timerFired(now: now)
+        node.machine.serveRepairs(now: now)
         handOver(index)
         for _ in 0..<64 {
             var frame = ByteBuffer()
@@ -234,11 +252,52 @@ package struct ChannelSimulation: ~Copyable {
             let bytes = record.body.readableBytes
             if node.consumerRate != nil { node.backlogRecords.append(bytes) }
         }
-        oracle.happened(node.machine.takeEvents(), at: index, outcome: &outcome)
+        let events = node.machine.takeEvents()
+        oracle.happened(events, at: index, outcome: &outcome)
+        for event in events { pass(event, from: index) }
         guard node.consumerRate != nil, !records.isEmpty else { return }
         node.machine.backlogChanged(bytes: node.backlog, now: clock.now)
         outcome.backlogMax = max(outcome.backlogMax, node.backlog)
         planDrain(index)
+    }
+
+    // MARK: Repairs
+
+    /// Repair packets travel on links: in order, complete, and not at once.
+    private mutating func pass(_ event: StreamEvent, from index: Int) {
+        switch event {
+        case .repairWanted(let stream, let sender, let ranges):
+            let isDropped = Double.random(in: 0..<1, using: &generator) < scenario.requestDrop
+            guard let to = nodes.firstIndex(where: { $0.identity == sender }), !isDropped else {
+                nodes[index].machine.repairFailed(stream, now: clock.now)
+                return planService(index, after: .microseconds(10))
+            }
+            link(.request(stream: stream, ranges), from: index, to: to, bytes: 0)
+        case .repairAnswer(let packet, let member, let bytes):
+            guard let to = nodes.firstIndex(where: { $0.identity == member }) else { return }
+            link(packet, from: index, to: to, bytes: bytes)
+        default: break
+        }
+    }
+
+    private mutating func link(_ packet: RepairPacket, from: Int, to: Int, bytes: Int) {
+        let at = max(
+            clock.now + generator.jitter(.microseconds(200), in: 0.5...2), nodes[from].linkAt[to] ?? clock.now
+        )
+        nodes[from].linkAt[to] = at
+        agenda.add(.repair(packet, from: from, to: to, bytes: bytes), at: at)
+    }
+
+    private mutating func repair(_ packet: RepairPacket, from: Int, to: Int, _ bytes: Int) {
+        guard clock.now >= nodes[to].pausedUntil else {
+            return agenda.add(.repair(packet, from: from, to: to, bytes: bytes), at: nodes[to].pausedUntil)
+        }
+        if bytes > 0 {
+            nodes[from].machine.repairWritten(bytes, to: nodes[to].identity, now: clock.now)
+            planService(from, after: .microseconds(10))
+        }
+        nodes[to].machine.repairReceived(packet, from: nodes[from].identity, now: clock.now)
+        planService(to, after: .microseconds(10))
     }
 
     private mutating func planDrain(_ index: Int) {

@@ -11,6 +11,8 @@ final class SimulatedNode {
     var batches: [Int] = []
     var consumerRate: Double?
     var isDraining = false
+    /// When what this node last wrote to each other one gets there.
+    var linkAt: [Int: Instant] = [:]
     var isServicePlanned = false
     var deadline: Instant?
     var pausedUntil = Instant(nanoseconds: 0)

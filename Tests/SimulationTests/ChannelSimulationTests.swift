@@ -7,7 +7,10 @@ import Testing
 @Suite struct ChannelSimulationTests {
     private typealias Scenario = ChannelSimulation.Scenario
 
-    private func run(_ seeds: Range<UInt64>, _ shape: (inout Scenario, inout SeededGenerator) -> Void) {
+    private func run(
+        _ seeds: Range<UInt64>, _ shape: (inout Scenario, inout SeededGenerator) -> Void,
+        each: (ChannelSimulation.Outcome) -> Void = { _ in }
+    ) {
         for seed in seeds {
             var scenario = Scenario(seed: seed)
             var generator = SeededGenerator(seed: seed &* 7919)
@@ -15,6 +18,7 @@ import Testing
             var simulation = ChannelSimulation(scenario)
             let outcome = simulation.run()
             #expect(outcome.faults == [], "seed \(seed): \(outcome)")
+            each(outcome)
             if !outcome.faults.isEmpty { return }
         }
     }
@@ -78,6 +82,7 @@ import Testing
         run(300..<370) { scenario, generator in
             scenario.nodes = Int.random(in: 2...5, using: &generator)
             scenario.senders = Int.random(in: 1...2, using: &generator)
+            scenario.settings.repair = .pgmOnly
             scenario.frameDrop = [0.01, 0.05, 0.2, 0.4][Int.random(in: 0..<4, using: &generator)]
             scenario.frameDuplicate = 0.02
             scenario.reportDrop = 0.1
@@ -85,6 +90,48 @@ import Testing
             scenario.largeSize = 20_000
             scenario.messages = 120
         }
+    }
+
+    @Test("what PGM gives up comes over TCP: nothing is missing")
+    func repaired() {
+        var (repaired, resent) = (0, 0)
+        for seed in 600..<UInt64(680) {
+            var scenario = Scenario(seed: seed)
+            var generator = SeededGenerator(seed: seed &* 7919)
+            scenario.nodes = Int.random(in: 2...7, using: &generator)
+            scenario.senders = Int.random(in: 1...2, using: &generator)
+            scenario.frameDrop = [0.01, 0.05, 0.2, 0.4][Int.random(in: 0..<4, using: &generator)]
+            scenario.frameDuplicate = 0.02
+            scenario.reportDrop = 0.1
+            scenario.requestDrop = seedIsOdd(seed) ? 0.2 : 0
+            scenario.largeEvery = 20
+            scenario.largeSize = 20_000
+            scenario.messages = 120
+            var simulation = ChannelSimulation(scenario)
+            let outcome = simulation.run()
+            #expect(outcome.faults == [], "seed \(seed): \(outcome)")
+            #expect(outcome.lost == 0, "seed \(seed): \(outcome)")
+            (repaired, resent) = (repaired + outcome.repaired, resent + outcome.resent)
+            if !outcome.faults.isEmpty { return }
+        }
+        #expect(repaired > 1000 && resent > 100, "\(repaired) repaired, \(resent) sent to the group again")
+    }
+
+    @Test("what the sender no longer keeps is declared lost on both sides, and the stream goes on")
+    func beyondRetention() {
+        var lost: UInt64 = 0
+        run(700..<720) { scenario, generator in
+            scenario.nodes = 2
+            scenario.frameDrop = 0.4
+            scenario.messages = 400
+            scenario.sizes = 500...1000
+            scenario.requestDrop = 0.7
+            scenario.settings.retention = 64 << 10
+            scenario.isRetentionShort = true
+        } each: {
+            lost += $0.lost
+        }
+        #expect(lost > 100)
     }
 
     @Test("a member that stops is named, the others go on, and it comes back")

@@ -49,6 +49,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     private var replies = PartAssembler<ReplyHead>()
     /// What `owner` knows of the bytes in unfinished messages and replies.
     private var accountedBytes = 0
+    /// Requests for missing frames that wait for the connection: the newest of each stream.
+    private var requests: [UInt64: RepairPacket] = [:]
     private var outgoing = ByteBuffer()
     private var timer: Scheduled<Void>?
     private var lingerTimer: Scheduled<Void>?
@@ -80,6 +82,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     /// The carrier of what arrives here: the dialler's hello says what the link is for.
     private(set) var carrier = Carrier.ephemeral
     var isEphemeral: Bool { key?.purpose == .ephemeral }
+    /// True where the link closes when nothing has used it for a while.
+    private var lingers: Bool { key.map { $0.purpose != .persistent } ?? false }
     private var isWritable: Bool { context?.channel.isWritable ?? false }
 
     // MARK: Channel events
@@ -104,6 +108,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         // came here from a link that broke are older than some that were here before them.
         if unsent.count > 1 { unsent = Deque(unsent.sorted()) }
         sendUnsent()
+        for request in requests.values { ask(request) }
+        requests = [:]
         flush()
         arm()
     }
@@ -302,6 +308,26 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         pump()
     }
 
+    /// Asks the peer for missing frames, as soon as there is a connection.
+    func ask(_ request: RepairPacket) {
+        guard isConnected else { return requests[request.stream] = request }
+        lastUsedAt = owner.now
+        send(.repair(request))
+        closeIfDone(linger: Unicast.repairLinger)
+    }
+
+    /// Sends the peer frames it asked for; `written` hears when they have left, or never will.
+    func answer(_ packet: RepairPacket, written: @escaping @Sendable () -> Void) {
+        guard isConnected, let context else { return written() }
+        lastUsedAt = owner.now
+        outgoing.write(.repair(packet))
+        let bytes = outgoing
+        outgoing = context.channel.allocator.buffer(capacity: 4096)
+        let promise = context.eventLoop.makePromise(of: Void.self)
+        promise.futureResult.whenComplete { _ in written() }
+        context.writeAndFlush(wrapOutboundOut(bytes), promise: promise)
+    }
+
     private func send(_ packet: Packet) {
         guard isConnected else { return }
         outgoing.write(packet)
@@ -348,6 +374,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         case .cancel(let id):
             if messages.forget(id) != nil { unanswered -= 1 }
             account()
+        case .repair(let repair): owner.received(repair, on: self)
         default: break
         }
     }
@@ -439,7 +466,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     func closeIfDone(linger: Duration) {
         guard key != nil, isIdle, isConnected else { return }
         if isLeft { return finish(.stopping, .idle) }
-        guard isEphemeral else { return }
+        guard lingers else { return }
         if linger <= .zero { return finish(.finished, .idle) }
         self.linger = linger
         if lingerTimer == nil { armLinger() }

@@ -32,7 +32,6 @@ extension Unicast {
     private func accept(_ channel: any Channel) throws {
         tick()
         let address = channel.remoteAddress?.ipAddress ?? ""
-        if isLeaving { throw CastnetError(.stopped, "the node is stopping") }
         if connectedCount + dials.dialsInFlight >= configuration.limits.connections, !closeLeastRecentlyUsed()
         {
             counters.add(.limitConnectionsHit)
@@ -98,14 +97,14 @@ extension Unicast {
     }
 
     /// Makes a link for `key`; it connects at once or as soon as limits and back-off allow.
-    func dial(_ key: Link.Key, to member: Member, _ route: Route) -> Link {
+    func dial(_ key: Link.Key, at addresses: [HostPort], heartbeat: Duration) -> Link {
         var own = hello(purpose: key.purpose)
         own.expected = key.peer
         if key.purpose == .persistent {
-            own.heartbeatMilliseconds = UInt32(clamping: route.heartbeatInterval.nanoseconds / 1_000_000)
+            own.heartbeatMilliseconds = UInt32(clamping: heartbeat.nanoseconds / 1_000_000)
         }
         let link = makeLink(key: key, role: .dialler, own: own)
-        link.addresses = member.addresses
+        link.addresses = addresses
         dialled[key] = link
         let hits = dials.perPeerHits
         dials.enqueue(link.number, to: key.peer, now: now)
@@ -218,6 +217,9 @@ extension Unicast {
             if count >= configuration.limits.perPeer {
                 counters.add(.limitPerPeerHit)
                 link.finish(.limit, .limit, "limits.per-peer: \(count) links")
+            } else if isLeaving, hello.purpose != .service {
+                // Members may still come for missing frames, nobody else.
+                link.leave()
             }
         }
     }
@@ -261,6 +263,7 @@ extension Unicast {
         for (id, mayHaveBeenTaken) in link.takeAssigned() {
             linkLost(id, wasTaken: mayHaveBeenTaken, why: why)
         }
+        if let key = link.key, key.purpose == .service { sink.repairLinkEnded(key.peer) }
     }
 
     // MARK: The end
@@ -271,7 +274,6 @@ extension Unicast {
         tick()
         guard !isLeaving else { return }
         isLeaving = true
-        listener?.close(promise: nil)
         for link in links.values { link.leave() }
         flushLinks()
     }
@@ -281,6 +283,7 @@ extension Unicast {
     package func close(drain: Duration) -> EventLoopFuture<Void> {
         leave()
         isClosing = true
+        listener?.close(promise: nil)
         let done = loop.makePromise(of: Void.self)
         let listenerClosed = listener?.closeFuture ?? loop.makeSucceededVoidFuture()
         listenerClosed.whenComplete { [self] _ in waitUntilIdle(until: now + drain, done) }

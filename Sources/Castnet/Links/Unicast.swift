@@ -63,6 +63,8 @@ package final class Unicast: @unchecked Sendable {
     var acceptedPerPeer: [String: Int] = [:]
     /// Bytes of large messages and replies that have not come whole.
     var assembledBytes = 0
+    /// By which link each member asks for missing frames.
+    var askingLinks: [NodeIdentity: WeakLink] = [:]
     /// Peers that were probed and have not been heard since.
     private var doubted: Set<NodeIdentity> = []
     private var dirty: [Link] = []
@@ -145,7 +147,7 @@ package final class Unicast: @unchecked Sendable {
         if message.route.balance != .roundRobin { outstandingPerMember[member.identity, default: 0] += 1 }
         if member.identity == identity { return deliverHere(id, message) }
         let key = linkKey(for: message, to: member, id: id)
-        let link = dialled[key] ?? dial(key, to: member, message.route)
+        let link = dialled[key] ?? dial(key, at: member.addresses, heartbeat: message.route.heartbeatInterval)
         if link.assigned.count >= max(1, message.route.backlog) {
             counters.add(.limitBacklogHit)
             let count = link.assigned.count
@@ -218,6 +220,7 @@ package final class Unicast: @unchecked Sendable {
     package func memberGone(_ member: NodeIdentity) {
         tick()
         doubted.remove(member)
+        askingLinks[member] = nil
         dials.peerGone(member, now: now)
         // Copies for it have nowhere else to go.
         for (id, entry) in outstanding where entry.pinned?.identity == member {

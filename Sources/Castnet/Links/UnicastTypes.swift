@@ -65,6 +65,10 @@ package protocol UnicastSink: AnyObject {
     func parted(from peer: NodeIdentity, isLost: Bool)
     /// Nobody answered at any address of a peer.
     func missed(_ peer: NodeIdentity)
+    /// A peer has said something about missing frames.
+    func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity)
+    /// The link for requests to a peer has ended or could not be opened.
+    func repairLinkEnded(_ peer: NodeIdentity)
 }
 
 /// Stands in for a node that is gone.
@@ -80,4 +84,6 @@ final class Nobody: MemberSource, UnicastSink {
     func met(_ peer: NodeIdentity) {}
     func parted(from peer: NodeIdentity, isLost: Bool) {}
     func missed(_ peer: NodeIdentity) {}
+    func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {}
+    func repairLinkEnded(_ peer: NodeIdentity) {}
 }

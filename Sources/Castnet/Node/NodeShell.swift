@@ -37,6 +37,8 @@ final class NodeShell: @unchecked Sendable {
     /// Who waits for which receipt, and receipts that closed before anybody did.
     private var waiting: [UInt64: UnsafeContinuation<[Receipt.Row], Never>] = [:]
     private var closed: [UInt64: [Receipt.Row]] = [:]
+    /// Whose missing frames were asked for: the channels of the peer's streams.
+    var repairing: [NodeIdentity: [UInt64: String]] = [:]
     private var receiptTimer: (at: Instant, task: Scheduled<Void>)?
 
     init(
@@ -106,6 +108,7 @@ final class NodeShell: @unchecked Sendable {
     }
 
     func stop(drain: Duration) async {
+        let started = MonotonicClock.now
         // The peers hear first, so that nothing they send meanwhile is refused for want of a handler.
         _ = try? await loop.submit { [self] in unicast?.leave() }.get()
         let served = registry.close()
@@ -117,12 +120,12 @@ final class NodeShell: @unchecked Sendable {
             for channel in node?.openChannels ?? [] {
                 group.addTask { await channel.channel.close(linger: drain) }
             }
-            group.addTask { [self] in
-                _ = try? await loop.flatSubmit { [self] in
-                    unicast?.close(drain: drain) ?? loop.makeSucceededVoidFuture()
-                }.get()
-            }
         }
+        // Links carry what members still miss of this node's streams, so they go last.
+        let left = max(.zero, drain - (MonotonicClock.now - started))
+        _ = try? await loop.flatSubmit { [self] in
+            unicast?.close(drain: left) ?? loop.makeSucceededVoidFuture()
+        }.get()
         _ = try? await loop.submit { [self] in closeReceipts() }.get()
     }
 
@@ -225,6 +228,7 @@ final class NodeShell: @unchecked Sendable {
 
     private func memberGone(_ member: NodeIdentity) {
         unicast.memberGone(member)
+        repairing[member] = nil
         book.memberGone(member, now: MonotonicClock.now)
         tellReceipts()
     }
@@ -281,6 +285,10 @@ final class NodeShell: @unchecked Sendable {
                 log.error(
                     "a sender has the channel configured differently",
                     metadata: ["castnet.peer": "\(peer)", "castnet.channel": "\(channel)"])
+            case .repairWanted(let stream, let sender, let ranges):
+                ask(for: ranges, of: stream, sender, on: channel)
+            case .repairAnswer(let packet, let member, let bytes):
+                answer(packet, to: member, bytes, on: channel)
             case .streamStarted, .streamEnded, .memberBack: break
             }
         }

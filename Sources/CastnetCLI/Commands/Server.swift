@@ -196,7 +196,7 @@ final class Server: Sendable {
     }
 
     func tellLosses() async {
-        for await loss in node.losses() {
+        for await loss in node.losses() where loss.member == nil {
             state.withLock { $0.losses += 1 }
             tell(
                 LossLine(

@@ -15,6 +15,8 @@ public enum Counter: Int, CaseIterable, Sendable {
         streamReportsReceived
     case streamReportsMalformed, streamMembersStalled
     case streamHeadsSent, streamHeadsReceived, streamChunksOrphaned, streamWindowWaits
+    case streamRepairsAsked, streamRepairsServed, streamRepairsResent, streamRepairsDeferred
+    case streamRepairsGone, streamRepairsRefused
     case linkOpened, linkAccepted
     case linkClosedFinished, linkClosedIdle, linkClosedStopping, linkClosedRefused, linkClosedProtocol
     case linkClosedVersion, linkClosedCluster, linkClosedWrongNode, linkClosedOwnNode, linkClosedLimit
@@ -25,7 +27,7 @@ public enum Counter: Int, CaseIterable, Sendable {
     case limitConnectionsHit, limitPerPeerHit, limitPerAddressHit, limitDialsHit, limitMessageHit,
         limitMemoryHit
     case limitPendingCallsHit, limitMembersHit, limitTopicsHit, limitSubscriptionBacklogHit, limitBacklogHit
-    case limitStreamsHit
+    case limitStreamsHit, limitReorderHit
 
     /// The counter's fixed name.
     public var label: String { Self.facts[rawValue].label }
@@ -118,6 +120,12 @@ public enum Counter: Int, CaseIterable, Sendable {
         ("stream.heads.received", "frames", "Heads heard."),
         ("stream.chunks.orphaned", "chunks", "Chunks skipped because their message's start is not here."),
         ("stream.window.waits", "events", "Times the smallest budget of the members stopped a sender."),
+        ("stream.repairs.asked", "requests", "Requests for missing frames sent over TCP."),
+        ("stream.repairs.served", "frames", "Frames sent again over TCP to a member that asked."),
+        ("stream.repairs.resent", "frames", "Frames sent again to the group because several asked."),
+        ("stream.repairs.deferred", "requests", "Requests told to come later: too many were being served."),
+        ("stream.repairs.gone", "frames", "Frames asked for that were kept no longer."),
+        ("stream.repairs.refused", "packets", "Repair packets that make no sense, dropped."),
         ("link.opened", "links", "Links dialled."),
         ("link.accepted", "links", "Links accepted."),
         ("link.closed.finished", "links", "Links closed after their last message."),
@@ -155,6 +163,7 @@ public enum Counter: Int, CaseIterable, Sendable {
         ("limit.subscription-backlog.hit", "events", "Times a full subscription held back its senders."),
         ("limit.backlog.hit", "messages", "Messages released because a backlog was full."),
         ("limit.streams.hit", "streams", "Streams not followed because too many were active."),
+        ("limit.reorder.hit", "frames", "Frames dropped because too many waited behind holes."),
     ]
 }
 

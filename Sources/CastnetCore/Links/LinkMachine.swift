@@ -100,7 +100,7 @@ package struct LinkMachine: ~Copyable {
         case (_, .heartbeat(let nonce)): return .send(.heartbeatAnswer(nonce))
         case (_, .heartbeatAnswer), (_, .credit): return .none
         case (_, .message): return receivedMessage(packet)
-        case (_, .reply), (_, .chunk), (_, .cancel): return .deliver(packet)
+        case (_, .reply), (_, .chunk), (_, .cancel), (_, .repair): return .deliver(packet)
         }
     }
 

@@ -1,4 +1,4 @@
-/// Frames of a stream that could not be had: every message in them is lost to this member.
+/// Frames of a stream that could not be had: every message in them is lost to one member.
 public struct Loss: Hashable, Sendable {
     /// Why the frames are gone.
     public enum Reason: String, Hashable, Sendable {
@@ -26,16 +26,22 @@ public struct Loss: Hashable, Sendable {
     public var last: UInt64
     /// Why.
     public var reason: Reason
+    /// The member that has to do without them, where this node is their sender; nil: this node itself.
+    public var member: String?
 
     /// How many frames are missing.
     public var count: UInt64 { last - first + 1 }
 
-    package init(from: String, channel: String, stream: UInt64, first: UInt64, last: UInt64, reason: Reason) {
+    package init(
+        from: String, channel: String, stream: UInt64, first: UInt64, last: UInt64, reason: Reason,
+        member: String? = nil
+    ) {
         self.from = from
         self.channel = channel
         self.stream = stream
         self.first = first
         self.last = last
         self.reason = reason
+        self.member = member
     }
 }

@@ -42,10 +42,14 @@ package struct ChannelMachine: ~Copyable {
     private var isBlocked = false
     private var waitsUntil: Instant?
     private var stallCheckAt: Instant
+    /// What can be sent again, and who wants it; nil: this channel leaves repair to PGM.
+    private var retention: RetentionRing?
+    private var desk: RepairDesk
+    private let retentionAge: Duration
     /// Members are told of to the node only while one of them lacks this frame; 0: nobody asked.
     private var receiptFrame: UInt64 = 0
 
-    private static let announcedAlways: UInt64 = 16
+    private static let announcedAlways: UInt64 = 64
     private static let announceInterval = Duration.milliseconds(50)
     private static let announceFrames: UInt64 = 256
     /// Small messages wait so long after a frame for others to share the next one.
@@ -72,11 +76,21 @@ package struct ChannelMachine: ~Copyable {
         let capacity = UInt64(max(4, receiveBufferBytes / charge))
         inbound = InboundStreams(
             inbox: StreamReceiver.Inbox(
-                channel: settings.name, messageMax: limits.message, heldMax: limits.memory / 4),
+                channel: settings.name, messageMax: limits.message, heldMax: limits.memory / 4,
+                reorderMax: ChannelPlan(settings, interfaceMTU: frameSizeMax).reorderBytes,
+                openedAt: now, generator: SeededGenerator(seed: seed)),
             capacity: capacity, frameSizeMax: self.frameSizeMax, backlogMax: limits.subscriptionBacklog,
-            configurationDigest: configurationDigest, seed: seed, now: now)
+            configurationDigest: configurationDigest,
+            repair: InboundStreams.Repair(isOn: settings.repair == .tcp, patience: settings.retentionAge),
+            now: now)
+        if settings.repair == .tcp {
+            retention = RetentionRing(bytesMax: settings.retention, ageMax: settings.retentionAge)
+        }
+        desk = RepairDesk(now: now)
+        retentionAge = settings.repair == .tcp ? settings.retentionAge : .zero
         sender = StreamSender(frameSizeMax: self.frameSizeMax, openBytesMax: limits.message)
-        window = SendWindow(trust: max(2, min(64, capacity / 8)), membersMax: limits.members)
+        window = SendWindow(
+            trust: max(2, min(64, capacity / 8)), membersMax: limits.members, memory: settings.retentionAge)
         pacer = Pacer(now: now)
         pace = GroupPace(now: now)
         fixedRate = settings.rate.map { Double(max(1, $0)) }
@@ -92,6 +106,8 @@ package struct ChannelMachine: ~Copyable {
     package var isSettled: Bool {
         mutating get { !sender.hasData && window.floor(next: next) == next }
     }
+    /// True while something is missing here that somebody may still have.
+    package var isRepairing: Bool { inbound.isRepairing }
     package var counters: CounterSet { inbound.inbox.counters }
     /// Bytes of incomplete messages and frames held.
     package var heldBytes: Int { inbound.inbox.heldBytes }
@@ -109,6 +125,8 @@ package struct ChannelMachine: ~Copyable {
         frameSize = max(FrameWire.frameSizeMin, min(frameSizeMax, smallest ?? frameSizeMax))
         sender.frameSizeMax = frameSize
         let others = members.filter { $0.name != identity.name }
+        // Who was thought dead, or has just joined, learns how far the stream is.
+        if next > 1, others.contains(where: { !window.expects($0) }) { heads.frameLeft(now: now) }
         if !window.membersChanged(others, next: next, now: now) {
             inbound.inbox.counters.add(.limitMembersHit)
         }
@@ -157,7 +175,10 @@ package struct ChannelMachine: ~Copyable {
             return inbound.inbox.counters.add(.streamReportsMalformed)
         }
         inbound.inbox.counters.add(.streamReportsReceived)
-        if report.isLeaving { return window.left(report.member) }
+        if report.isLeaving {
+            desk.left(report.member)
+            return window.left(report.member)
+        }
         guard
             let change = window.reported(
                 report.member, position, next: next, bytesPerFrame: bytesPerFrame,
@@ -175,6 +196,7 @@ package struct ChannelMachine: ~Copyable {
 
     /// Writes a frame that may leave now behind what `frame` holds; false: none may. Call until then.
     package mutating func nextFrame(into frame: inout ByteBuffer, now: Instant) -> Bool {
+        if resendFrame(into: &frame, now: now) { return true }
         waitsUntil = nil
         let wasBlocked = isBlocked
         isBlocked = false
@@ -189,9 +211,14 @@ package struct ChannelMachine: ~Copyable {
                 return dataFrame(into: &frame, now: now)
             }
         }
-        let isOwed = isBlocked || window.floor(next: next) < next
-        guard heads.take(isOwed: isOwed, now: now) else { return false }
+        guard heads.take(isOwed: isBlocked || owesHeads(now: now), now: now) else { return false }
         return headFrame(into: &frame, now: now)
+    }
+
+    /// Members that were cut off learn from heads what they lack, for as long as it can be had.
+    private mutating func owesHeads(now: Instant) -> Bool {
+        guard window.isOwed(next: next) else { return false }
+        return window.floor(next: next) < next || frameAt.map { now < $0 + retentionAge } ?? false
     }
 
     /// The first frame after a pause: limits that were told before it may be out of date.
@@ -220,7 +247,7 @@ package struct ChannelMachine: ~Copyable {
     private mutating func dataFrame(into frame: inout ByteBuffer, now: Instant) -> Bool {
         let start = frame.writerIndex
         beganAt = beganAt ?? now
-        var builder = FrameBuilder(header(isHead: false), sizeMax: frameSize, into: &frame)
+        var builder = FrameBuilder(header(next), sizeMax: frameSize, into: &frame)
         if mustAnnounce || next <= Self.announcedAlways || next >= announcedFrame + Self.announceFrames
             || announcedAt.map({ now >= $0 + Self.announceInterval }) ?? true
         {
@@ -240,26 +267,44 @@ package struct ChannelMachine: ~Copyable {
             inbound.inbox.events.append(.sent(token: token, lastFrame: next))
             receiptFrame = next
         }
+        keep(frame, at: start, part: sent.part, now: now)
         next += 1
         frameAt = now
         heads.frameLeft(now: now)
         return true
     }
 
+    /// Keeps the frame that ends `buffer` and has the number `next`.
+    private mutating func keep(
+        _ buffer: ByteBuffer, at start: Int, part: RetentionRing.Part?, now: Instant
+    ) {
+        let length = buffer.writerIndex - start
+        if retention?.isSlabFull == true { retention?.trim(before: window.owedFrom(next: next)) }
+        if let part {
+            if retention?.keep(part, length: length, now: now) == true { return }
+            if let payload = sender.payload(of: part),
+                retention?.keep(part, of: payload, length: length, now: now) == true
+            {
+                return
+            }
+        }
+        retention?.keep(buffer, at: start, length: length, now: now)
+    }
+
     private mutating func headFrame(into frame: inout ByteBuffer, now: Instant) -> Bool {
-        var builder = FrameBuilder(header(isHead: true), sizeMax: frameSize, into: &frame)
+        var builder = FrameBuilder(header(next, isHead: true), sizeMax: frameSize, into: &frame)
         announce(&builder, &frame, now: now)
         builder.head(
             HeadRecord(
-                next: next, oldest: window.floor(next: next), firstOpenMessage: sender.firstOpenMessage),
+                next: next, oldest: oldest, firstOpenMessage: sender.firstOpenMessage),
             into: &frame)
         inbound.inbox.counters.add(.streamHeadsSent)
         return true
     }
 
-    private func header(isHead: Bool) -> FrameHeader {
+    private func header(_ sequence: UInt64, isHead: Bool = false) -> FrameHeader {
         FrameHeader(
-            isHead: isHead, streamID: streamID, sequence: next, reportAddress: reportAddress,
+            isHead: isHead, streamID: streamID, sequence: sequence, reportAddress: reportAddress,
             feedbackInterval: UInt16(clamping: intervalMicroseconds / 100))
     }
 
@@ -270,7 +315,7 @@ package struct ChannelMachine: ~Copyable {
         _ builder: inout FrameBuilder, _ frame: inout ByteBuffer, now: Instant
     ) {
         let record = AnnounceRecord(
-            identity: identity, digest: configurationDigest, oldest: window.floor(next: next),
+            identity: identity, digest: configurationDigest, oldest: oldest,
             firstOpenMessage: sender.firstOpenMessage,
             ageMilliseconds: UInt32(clamping: (now - (beganAt ?? now)).nanoseconds / 1_000_000))
         builder.announce(record, into: &frame)
@@ -289,11 +334,135 @@ package struct ChannelMachine: ~Copyable {
         return address
     }
 
+    // MARK: Repairs
+
+    /// The oldest frame that can still be sent again.
+    private var oldest: UInt64 {
+        mutating get { retention?.oldest ?? window.floor(next: next) }
+    }
+
+    /// What came from `peer` about missing frames: of the own stream, or of the peer's.
+    package mutating func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity, now: Instant) {
+        switch packet {
+        case .request(streamID, let ranges): requested(ranges, by: peer, now: now)
+        case .frames(let stream, let frames): repairedFrames(frames, of: stream, from: peer, now: now)
+        case .gone(let stream, let range): inbound.repairGone(stream, range, from: peer, now: now)
+        case .later(let stream, let milliseconds):
+            guard inbound.identity(of: stream) == peer else {
+                return inbound.inbox.counters.add(.streamRepairsRefused)
+            }
+            inbound.repairFailed(stream, wait: .milliseconds(Int64(min(milliseconds, 60_000))), now: now)
+        case .request: inbound.inbox.counters.add(.streamRepairsRefused)
+        }
+    }
+
+    /// A request could not be sent, or its link ended.
+    package mutating func repairFailed(_ stream: UInt64, now: Instant) {
+        inbound.repairFailed(stream, wait: .zero, now: now)
+    }
+
+    /// Bytes of repaired frames for a member have left, or never will.
+    package mutating func repairWritten(_ bytes: Int, to member: NodeIdentity, now: Instant) {
+        desk.written(bytes, to: member, now: now)
+    }
+
+    private mutating func requested(_ ranges: [ClosedRange<UInt64>], by member: NodeIdentity, now: Instant) {
+        guard retention != nil, let last = ranges.last, last.upperBound < next else {
+            return inbound.inbox.counters.add(.streamRepairsRefused)
+        }
+        guard let wait = desk.asked(member, ranges, groupSize: window.count, now: now) else { return }
+        inbound.inbox.counters.add(.streamRepairsDeferred)
+        let milliseconds = UInt32(clamping: wait.nanoseconds / 1_000_000)
+        answer(.later(stream: streamID, milliseconds: milliseconds), to: member)
+    }
+
+    private mutating func repairedFrames(
+        _ frames: ByteBuffer, of stream: UInt64, from peer: NodeIdentity, now: Instant
+    ) {
+        guard inbound.identity(of: stream) == peer else {
+            return inbound.inbox.counters.add(.streamRepairsRefused)
+        }
+        var rest = frames
+        while rest.readableBytes > 0 {
+            guard let frame = rest.readLengthPrefixedSlice(as: UInt16.self),
+                let header = try? decoder.decode(frame, into: &records), header.streamID == stream,
+                !header.isHead
+            else { return inbound.inbox.counters.add(.streamRepairsRefused) }
+            inbound.inbox.repaired = .tcp
+            if inbound.received(header, &records, bytes: frame.readableBytes, now: now) {
+                inbound.inbox.counters.add(.streamRepairedTCP)
+            }
+        }
+    }
+
+    /// Sends members what they asked for, as far as its share of the rate allows; a frame that several miss
+    /// is left to ``nextFrame(into:now:)``.
+    package mutating func serveRepairs(now: Instant) {
+        while case .serve(let member, let first, let countMax)? = desk.next(now: now) {
+            let step = RepairDesk.Step.serve(member, first: first, countMax: countMax)
+            var packet = ByteBuffer()
+            var count = 0
+            while count < countMax, append(first + UInt64(count), to: &packet) { count += 1 }
+            if count > 0 {
+                inbound.inbox.counters.add(.streamRepairsServed, count)
+                answer(.frames(stream: streamID, packet), to: member, bytes: packet.readableBytes)
+            } else {
+                let kept = max(first + 1, retention?.oldest ?? next)
+                count = Int(clamping: min(UInt64(countMax), kept - first))
+                gone(first...first + UInt64(count) - 1, for: member)
+            }
+            desk.did(step, count: count, bytes: packet.readableBytes, rate: currentRate, now: now)
+        }
+    }
+
+    /// Adds a frame with its length to a repair packet; false: it is not kept, or the packet is full.
+    private func append(_ sequence: UInt64, to packet: inout ByteBuffer) -> Bool {
+        let start = packet.writerIndex
+        packet.writeInteger(0 as UInt16)
+        let isKept = retention?.append(header(sequence), to: &packet) ?? false
+        guard isKept, start == 0 || packet.writerIndex <= RepairPacket.framesBytesMax else {
+            packet.moveWriterIndex(to: start)
+            return false
+        }
+        let length = packet.writerIndex - start - MemoryLayout<UInt16>.size
+        packet.setInteger(UInt16(length), at: start)
+        return true
+    }
+
+    private mutating func answer(_ packet: RepairPacket, to member: NodeIdentity, bytes: Int = 0) {
+        inbound.inbox.events.append(.repairAnswer(packet, to: member, bytes: bytes))
+    }
+
+    /// What a member asked for is kept no longer: both sides say so.
+    private mutating func gone(_ range: ClosedRange<UInt64>, for member: NodeIdentity) {
+        inbound.inbox.counters.add(.streamRepairsGone, range.count)
+        answer(.gone(stream: streamID, range), to: member)
+        let loss = Loss(
+            from: identity.name, channel: inbound.inbox.channel, stream: streamID, first: range.lowerBound,
+            last: range.upperBound, reason: .beyondRetention, member: member.name)
+        inbound.inbox.events.append(.loss(loss))
+    }
+
+    /// A frame that several members miss, once more to all under its old number.
+    private mutating func resendFrame(into frame: inout ByteBuffer, now: Instant) -> Bool {
+        while case .again(let sequence)? = desk.next(now: now) {
+            let start = frame.writerIndex
+            let isKept = retention?.append(header(sequence), to: &frame) ?? false
+            let bytes = frame.writerIndex - start
+            desk.did(.again(sequence), count: 1, bytes: bytes, rate: currentRate, now: now)
+            guard isKept else { continue }
+            inbound.inbox.counters.add(.streamRepairsResent)
+            return true
+        }
+        return false
+    }
+
     // MARK: Time
 
     /// Does what is due; call whenever ``nextDeadline(now:)`` has passed.
     package mutating func timerFired(now: Instant) {
         inbound.timerFired(now: now)
+        retention?.expire(now: now)
         guard now >= stallCheckAt else { return }
         stallCheckAt = now + Self.stallCheckInterval
         let patience = max(Duration.seconds(1), .microseconds(20 * intervalMicroseconds))
@@ -305,10 +474,9 @@ package struct ChannelMachine: ~Copyable {
 
     /// When something is due that no arrival announces; nil: nothing is.
     package mutating func nextDeadline(now: Instant) -> Instant? {
-        var deadline = earliest(inbound.nextDeadline, waitsUntil)
-        let isOwed = isBlocked || window.floor(next: next) < next
-        deadline = earliest(deadline, heads.nextAt(isOwed: isOwed))
-        if isOwed { deadline = earliest(deadline, stallCheckAt) }
+        var deadline = earliest(earliest(inbound.nextDeadline, waitsUntil), desk.nextDeadline(now: now))
+        deadline = earliest(deadline, heads.nextAt(isOwed: isBlocked || owesHeads(now: now)))
+        if isBlocked || window.floor(next: next) < next { deadline = earliest(deadline, stallCheckAt) }
         return deadline
     }
 

@@ -5,7 +5,16 @@ internal import NIOCore
 /// The frames that fit the socket's buffer are shared by the streams that are active; each sender is told how
 /// far it may go. Memory: one entry per stream, at most `streamsMax`, and what `StreamReceiver` holds.
 struct InboundStreams: Sendable {
+    /// How holes are closed.
+    struct Repair: Sendable {
+        /// False: what PGM gave up on is lost.
+        var isOn: Bool
+        /// How long a hole may stay without any progress.
+        var patience: Duration
+    }
+
     var inbox: StreamReceiver.Inbox
+    private let repair: Repair
     private let configurationDigest: UInt64
     /// Frames that fit the socket's buffer with room to spare.
     let capacity: UInt64
@@ -15,11 +24,8 @@ struct InboundStreams: Sendable {
     private var indices: [UInt64: Int] = [:]
     /// Where streams stood that fell silent: what was lost meanwhile is noticed when they go on.
     private var silent: [UInt64: UInt64] = [:]
-    /// Since when this node listens.
-    private let openedAt: Instant
     private var last = 0
     private var unidentified = 0
-    private var generator: SeededGenerator
     private var backlogBytes = 0
     /// What one stream gets at best, and what it got at the last look.
     private var share: UInt64
@@ -29,6 +35,8 @@ struct InboundStreams: Sendable {
     private var pinchedCount = 0
     private var reviewAt: Instant?
     private var sweepAt: Instant
+    /// Not later than the first request that is due.
+    private var askAt: Instant?
     private var differing: Set<NodeIdentity> = []
 
     private static let streamsMax = 4096
@@ -39,47 +47,51 @@ struct InboundStreams: Sendable {
     /// A stream without data for so long leaves its share to the others; its sender stops trusting its limit
     /// after half of it (`SendWindow.trustTime`).
     private static let activeTime = Duration.milliseconds(200)
+    /// Frames in one request.
+    private static let askedFramesMax = 4096
     private static let reviewInterval = Duration.milliseconds(5)
 
     init(
         inbox: StreamReceiver.Inbox, capacity: UInt64, frameSizeMax: Int, backlogMax: Int,
-        configurationDigest: UInt64, seed: UInt64, now: Instant
+        configurationDigest: UInt64, repair: Repair, now: Instant
     ) {
         self.inbox = inbox
         self.capacity = capacity
         self.frameSizeMax = frameSizeMax
         self.backlogMax = backlogMax
         self.configurationDigest = configurationDigest
-        generator = SeededGenerator(seed: seed)
+        self.repair = repair
         share = capacity
-        openedAt = now
         sweepAt = now + Self.sweepInterval
     }
 
     // MARK: Frames
 
-    /// Takes the records out of `records`.
+    /// Takes the records out of `records`; true when the frame was new.
+    @discardableResult
     mutating func received(
         _ header: FrameHeader, _ records: inout [FrameRecord], bytes: Int, now: Instant
-    ) {
+    ) -> Bool {
         guard let index = index(of: header, records, now: now) else {
-            return inbox.counters.add(.limitStreamsHit)
+            inbox.counters.add(.limitStreamsHit)
+            return false
         }
         let wasKnown = streams[index].identity != nil
         streams[index].feedback.heard(header)
         let announcement = wasKnown ? nil : records.announcement
         let isNew = streams[index].received(header, &records, bytes: bytes, now: now, &inbox)
         if header.isHead {
-            streams[index].feedback.hurry(now: now, using: &generator)
+            streams[index].feedback.hurry(now: now, using: &inbox.generator)
         } else if isNew {
-            streams[index].feedback.dataArrived(now: now, using: &generator)
-            let outstanding = streams[index].feedback.outstanding(next: streams[index].next)
+            streams[index].feedback.dataArrived(now: now, using: &inbox.generator)
+            let outstanding = streams[index].feedback.outstanding(next: streams[index].end)
             if outstanding * 2 < streams[index].feedback.toldWindow, backlogBytes < backlogMax {
-                streams[index].feedback.hurry(now: now, using: &generator)
+                streams[index].feedback.hurry(now: now, using: &inbox.generator)
             }
         }
-        reportAt = earliest(reportAt, streams[index].feedback.dueAt)
+        noteDue(index)
         if let announcement { announced(announcement, index) }
+        return isNew
     }
 
     private mutating func index(
@@ -91,8 +103,7 @@ struct InboundStreams: Sendable {
             return known
         }
         guard streams.count < Self.streamsMax, unidentified < Self.unidentifiedMax else { return nil }
-        let first = first(of: header, records, now: now)
-        streams.append(StreamReceiver(id: header.streamID, first: first, now: now))
+        streams.append(stream(header, records, now: now))
         unidentified += 1
         last = streams.count - 1
         indices[header.streamID] = last
@@ -101,14 +112,14 @@ struct InboundStreams: Sendable {
 
     /// Where a stream begins for this node: where it was left; with its first frame if that was sent while
     /// this node listened already; otherwise with the frame that came.
-    private mutating func first(of header: FrameHeader, _ records: [FrameRecord], now: Instant) -> UInt64 {
-        if let left = silent.removeValue(forKey: header.streamID) { return left }
-        if let announcement = records.announcement,
-            now - .milliseconds(Int64(announcement.ageMilliseconds)) >= openedAt
-        {
-            return 1
-        }
-        return header.sequence
+    private mutating func stream(
+        _ header: FrameHeader, _ records: [FrameRecord], now: Instant
+    ) -> StreamReceiver {
+        let left = silent.removeValue(forKey: header.streamID)
+        let isOwedAll = records.announcement.map { inbox.isOwedAll($0, now: now) } ?? false
+        return StreamReceiver(
+            id: header.streamID, first: left ?? (isOwedAll ? 1 : header.sequence), wasLeft: left != nil,
+            isRepaired: repair.isOn, now: now)
     }
 
     private mutating func announced(_ announcement: AnnounceRecord, _ index: Int) {
@@ -131,7 +142,7 @@ struct InboundStreams: Sendable {
     }
 
     private mutating func remove(_ index: Int) {
-        streams[index].end(&inbox)
+        streams[index].finish(&inbox)
         let stream = streams[index]
         if stream.identity == nil {
             unidentified -= 1
@@ -163,7 +174,7 @@ struct InboundStreams: Sendable {
             if streams[index].feedback.isPinched { pinchedCount += 1 }
             guard now < streams[index].dataAt + Self.activeTime else { continue }
             active += 1
-            promised += streams[index].feedback.outstanding(next: streams[index].next)
+            promised += streams[index].feedback.outstanding(next: streams[index].end)
         }
         activeCount = max(1, active)
         share = max(2, capacity / UInt64(activeCount))
@@ -174,14 +185,17 @@ struct InboundStreams: Sendable {
     private func window(_ index: Int, promised: UInt64, now: Instant) -> UInt64 {
         let stream = streams[index]
         let isActive = now < stream.dataAt + Self.activeTime
-        let own = isActive ? stream.feedback.outstanding(next: stream.next) : 0
+        let own = isActive ? stream.feedback.outstanding(next: stream.end) : 0
         let others = promised - min(promised, own)
         let fair = isActive ? share : capacity / UInt64(activeCount + 1)
         var window = max(2, min(fair, capacity - min(capacity, others)))
         // What the subscriptions can take is shared, too: a run that is delivered keeps its frame's memory.
         let room = max(0, backlogMax - backlogBytes) / frameSizeMax / activeCount
         window = min(window, UInt64(max(room, backlogBytes == 0 ? 2 : 0)))
-        return window - min(window, UInt64(stream.waitingCount))
+        // So is what may wait behind holes.
+        window = min(window, UInt64(max(0, inbox.reorderMax - inbox.reorderBytes) / frameSizeMax))
+        guard stream.identity == nil else { return window }
+        return min(window, UInt64(max(0, StreamReceiver.waitingMax - stream.waitingCount)))
     }
 
     /// Looks whether streams that were told little can be told more.
@@ -192,11 +206,11 @@ struct InboundStreams: Sendable {
         for index in streams.indices where streams[index].feedback.isPinched {
             let feedback = streams[index].feedback
             let limit = feedback.limit(
-                next: streams[index].next, window: window(index, promised: promised, now: now))
-            let isOpen = limit - streams[index].next >= share / 2
+                next: streams[index].end, window: window(index, promised: promised, now: now))
+            let isOpen = limit - streams[index].end >= share / 2
             let isOverdue = now >= (feedback.reportedAt ?? now) + Feedback.reminder
             guard isOpen || isOverdue else { continue }
-            streams[index].feedback.hurry(now: now, using: &generator)
+            streams[index].feedback.hurry(now: now, using: &inbox.generator)
             reportAt = earliest(reportAt, streams[index].feedback.dueAt)
         }
     }
@@ -225,17 +239,17 @@ struct InboundStreams: Sendable {
                 continue
             }
             address = reportTo
-            let next = streams[index].next
-            let before = streams[index].feedback.outstanding(next: next)
+            let (next, end) = (streams[index].next, streams[index].end)
+            let before = streams[index].feedback.outstanding(next: end)
             let limit = streams[index].feedback.limit(
-                next: next, window: window(index, promised: promised, now: now))
+                next: end, window: window(index, promised: promised, now: now))
             let position = Report.StreamPosition(
                 streamID: streams[index].id, received: next, limit: limit, processed: next,
                 gaps: streams[index].lost)
             report.streams.append(position)
             length += position.length
-            if now < streams[index].dataAt + Self.activeTime { promised = promised - before + (limit - next) }
-            streams[index].feedback.reported(next: next, limit: limit, best: share, now: now)
+            if now < streams[index].dataAt + Self.activeTime { promised = promised - before + (limit - end) }
+            streams[index].feedback.reported(next: end, limit: limit, best: share, now: now)
             if streams[index].feedback.isPinched {
                 pinchedCount += 1
                 reviewAt = reviewAt ?? now + Self.reviewInterval
@@ -256,18 +270,75 @@ struct InboundStreams: Sendable {
 
     mutating func timerFired(now: Instant) {
         if let reviewAt, reviewAt <= now { review(now) }
+        if let askAt, askAt <= now { askDue(now) }
         guard now >= sweepAt else { return }
         sweepAt = now + Self.sweepInterval
+        giveUpHopeless(now: now)
         while let index = streams.firstIndex(where: {
             now >= $0.heardAt + ($0.identity == nil ? Self.unidentifiedSilence : Self.silence)
         }) {
             if silent.count >= Self.streamsMax { silent.removeAll() }
-            silent[streams[index].id] = streams[index].next
+            silent[streams[index].id] = streams[index].end
             remove(index)
         }
     }
 
     var nextDeadline: Instant? {
-        earliest(earliest(reportAt, reviewAt), streams.isEmpty ? nil : sweepAt)
+        earliest(earliest(reportAt, reviewAt), earliest(askAt, streams.isEmpty ? nil : sweepAt))
+    }
+
+    // MARK: Repairs
+
+    private mutating func giveUpHopeless(now: Instant) {
+        for index in streams.indices
+        where streams[index].requests.isHopeless(patience: repair.patience, now: now) {
+            streams[index].giveUp(streams[index].next...streams[index].end, .unrepaired, &inbox)
+            streams[index].requests.progressed(streams[index].missing, byRepair: false, now: now)
+        }
+    }
+
+    /// Asks senders for what is missing, as far as what comes can be taken.
+    private mutating func askDue(_ now: Instant) {
+        askAt = nil
+        let framesMax = min(Self.askedFramesMax, max(0, backlogMax - backlogBytes) / frameSizeMax)
+        for index in streams.indices where streams[index].requests.nextDeadline != nil {
+            if let identity = streams[index].identity, framesMax > 0 {
+                let ranges = streams[index].requests.due(
+                    streams[index].missing, framesMax: framesMax, now: now)
+                if !ranges.isEmpty {
+                    inbox.counters.add(.streamRepairsAsked)
+                    inbox.events.append(.repairWanted(stream: streams[index].id, from: identity, ranges))
+                }
+            }
+            askAt = earliest(
+                askAt, streams[index].requests.nextDeadline.map { max($0, now + Self.reviewInterval) })
+        }
+    }
+
+    /// A request came to nothing: ask again, after `wait` at the earliest.
+    mutating func repairFailed(_ stream: UInt64, wait: Duration, now: Instant) {
+        guard let index = indices[stream] else { return }
+        streams[index].requests.failed(now: now, wait: inbox.generator.jitter(wait, in: 1...1.5))
+        askAt = earliest(askAt, streams[index].requests.nextDeadline)
+    }
+
+    /// The sender does not keep these frames any more.
+    mutating func repairGone(_ stream: UInt64, _ range: ClosedRange<UInt64>, from: NodeIdentity, now: Instant)
+    {
+        guard let index = indices[stream], streams[index].identity == from else { return }
+        streams[index].giveUp(range, .beyondRetention, &inbox)
+        streams[index].feedback.hurry(now: now, using: &inbox.generator)
+        streams[index].requests.progressed(streams[index].missing, byRepair: true, now: now)
+        noteDue(index)
+    }
+
+    var isRepairing: Bool { streams.contains { !$0.missing.isEmpty } }
+
+    /// Whose stream it is, as far as known.
+    func identity(of stream: UInt64) -> NodeIdentity? { indices[stream].flatMap { streams[$0].identity } }
+
+    private mutating func noteDue(_ index: Int) {
+        reportAt = earliest(reportAt, streams[index].feedback.dueAt)
+        askAt = earliest(askAt, streams[index].requests.nextDeadline)
     }
 }

@@ -1,7 +1,8 @@
 /// The members of a channel as its sender knows them: who is waited for, how far each is and can take.
 ///
 /// Nobody may be sent more than it said it can take, so the slowest member that is waited for bounds the
-/// sender. A member that says nothing while frames are outstanding is given up until it speaks again.
+/// sender. A member that says nothing while frames are outstanding is given up until it speaks again. Whoever
+/// is gone without a goodbye may come back and want what it missed, so its place is remembered for a while.
 /// Memory: one entry per member, at most `limits.members`.
 struct SendWindow: Sendable {
     struct Member: Sendable {
@@ -31,24 +32,33 @@ struct SendWindow: Sendable {
     /// Frames a member that has not reported yet, or not for a while, is trusted to take.
     private let trust: UInt64
     private let membersMax: Int
+    /// How long a silent member's place is remembered.
+    private let memory: Duration
     private var members: [String: Member] = [:]
     /// The cached end and floor are never too high; `isStale`: they may be too low.
     private var end = UInt64.max
     private var floor = UInt64.max
+    /// The floor with the members that are not waited for.
+    private var lowest = UInt64.max
     private var isStale = false
 
     /// After so long without a frame, old limits are not trusted: others may use the memory by now.
     static let trustTime = Duration.milliseconds(100)
 
-    init(trust: UInt64, membersMax: Int) {
+    init(trust: UInt64, membersMax: Int, memory: Duration) {
         self.trust = trust
+        self.memory = memory
         self.membersMax = membersMax
     }
 
     var count: Int { members.count }
-    var identities: [NodeIdentity] { members.values.map(\.identity) }
 
     // MARK: Questions
+
+    /// False also for a member that was thought gone.
+    func expects(_ identity: NodeIdentity) -> Bool {
+        members[identity.name].map { $0.identity == identity && $0.isListed } ?? false
+    }
 
     /// The first frame that must not leave; `.max` when nobody is waited for.
     mutating func windowEnd(next: UInt64) -> UInt64 {
@@ -62,12 +72,24 @@ struct SendWindow: Sendable {
         return min(next, floor)
     }
 
+    /// True when a member lacks frames, whether it is waited for or not.
+    mutating func isOwed(next: UInt64) -> Bool { owedFrom(next: next) < next }
+
+    /// The first frame that some member does not have, waited for or not; `next` when there is none.
+    mutating func owedFrom(next: UInt64) -> UInt64 {
+        if lowest < next { refresh() }
+        return min(next, lowest)
+    }
+
     private mutating func refresh() {
         guard isStale else { return }
         isStale = false
         end = .max
         floor = .max
-        for member in members.values where !member.isStalled {
+        lowest = .max
+        for member in members.values {
+            lowest = min(lowest, member.received)
+            guard !member.isStalled else { continue }
             end = min(end, member.limit)
             floor = min(floor, member.received)
         }
@@ -76,6 +98,7 @@ struct SendWindow: Sendable {
     private mutating func lower(_ member: Member) {
         end = min(end, member.limit)
         floor = min(floor, member.received)
+        lowest = min(lowest, member.received)
         isStale = true
     }
 
@@ -93,7 +116,10 @@ struct SendWindow: Sendable {
                 isComplete = add(identity, received: next, isListed: true, next: next, now: now) && isComplete
             }
         }
-        for (name, member) in members where member.isListed && !listed.contains(name) { members[name] = nil }
+        for (name, member) in members where member.isListed && !listed.contains(name) {
+            members[name]?.isListed = false
+            members[name]?.isStalled = true
+        }
         isStale = true
         refresh()
         return isComplete
@@ -145,6 +171,7 @@ struct SendWindow: Sendable {
         // A limit below what is known can only come from a member that is new or back.
         end = min(end, member.limit)
         floor = min(floor, member.received)
+        lowest = min(lowest, member.received)
         isStale = true
         return change
     }
@@ -178,8 +205,9 @@ struct SendWindow: Sendable {
             stalled.append(member.identity)
         }
         for (name, member) in members
-        where member.isStalled && !member.isListed && now >= member.heardAt + .seconds(30) {
+        where member.isStalled && !member.isListed && now >= member.heardAt + memory {
             members[name] = nil
+            isStale = true
         }
         if !stalled.isEmpty {
             isStale = true

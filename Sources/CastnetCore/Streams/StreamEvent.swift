@@ -10,6 +10,10 @@ package enum StreamEvent: Sendable {
     case sent(token: UInt64, lastFrame: UInt64)
     /// A member has everything below `received`.
     case position(NodeIdentity, received: UInt64)
+    /// Ask the sender of a stream for frames that are missing here.
+    case repairWanted(stream: UInt64, from: NodeIdentity, [ClosedRange<UInt64>])
+    /// Send this to a member that asked; `bytes` of frames are in it.
+    case repairAnswer(RepairPacket, to: NodeIdentity, bytes: Int)
     /// Another node has the channel configured differently.
     case digestDiffers(NodeIdentity)
 }

@@ -1,41 +1,14 @@
 internal import NIOCore
 
-/// One sender's stream as a member follows it: order, holes, duplicates and the parts of large messages.
+/// One sender's stream as a member follows it: order, holes, duplicates.
 ///
-/// PGM hands frames over in order and leaves out those it gave up on, so a hole in the numbers is a loss.
-/// Memory: the parts of messages under way and the frames of a stream that has not said whose it is, both
-/// counted in `Inbox.heldBytes`.
+/// PGM hands frames over in order and leaves out those it gave up on. What it left out is asked of the sender
+/// (`RepairRequests` says when) and frames behind it wait; where nobody repairs, it is lost at once.
+/// Memory: frames that wait and parts of messages under way, both counted in `Inbox.heldBytes`.
 struct StreamReceiver: Sendable {
-    /// What all streams of a channel share: where results go and what may be held.
-    struct Inbox: Sendable {
-        let channel: String
-        let messageMax: Int
-        let heldMax: Int
-        var records: [InboundRecord] = []
-        var events: [StreamEvent] = []
-        var counters = CounterSet()
-        /// How the frame in hand was repaired.
-        var repaired = RepairPath.none
-        /// Bytes of incomplete messages and unidentified frames of all streams.
-        var heldBytes = 0
-    }
-
-    /// A message of which chunks are missing.
-    private struct Partial: Sendable {
-        var number: UInt64
-        var start: ChunkStart
-        var firstFrame: UInt64
-        var bytes = ByteBuffer()
-        /// What is accounted for it.
-        var reserved = 0
-        /// How a part of it was repaired.
-        var repaired = RepairPath.none
-    }
-
     let id: UInt64
-    /// Whose stream it is; nil until the sender said so.
-    private(set) var identity: NodeIdentity?
-    /// The next expected frame.
+    private let wasLeft: Bool
+    /// The next frame to be delivered.
     private(set) var next: UInt64
     /// Frames declared lost.
     private(set) var lost: UInt32 = 0
@@ -43,25 +16,33 @@ struct StreamReceiver: Sendable {
     private(set) var heardAt: Instant
     private(set) var dataAt: Instant
     var feedback = Feedback()
-    private var partials: [Partial] = []
-    /// Frames that came before the announcement, in order.
-    private var waiting: [(sequence: UInt64, records: [FrameRecord], bytes: Int)] = []
+    var requests: RepairRequests
+    private var messages: MessageAssembly?
+    private var reorder: ReorderBuffer
 
     /// Frames that may wait for the announcement: senders announce themselves at least every 256 frames.
     static let waitingMax = 512
-    /// So much is set aside at once for a message that says it has as much; beyond, its `total` is not
-    /// trusted, and what is set aside grows with what has come.
-    private static let reserveAtOnce = 128 << 10
-    private static let reserveFactor = 16
+    /// A hole with more frames is no hole but another place in the stream.
+    private static let holeMax: UInt64 = 1 << 24
 
-    init(id: UInt64, first: UInt64, now: Instant) {
+    /// `wasLeft`: this node has followed the stream before, up to `first`. `isRepaired`: what PGM leaves out
+    /// can be had from the sender.
+    init(id: UInt64, first: UInt64, wasLeft: Bool, isRepaired: Bool, now: Instant) {
         self.id = id
+        self.wasLeft = wasLeft
         next = first
         heardAt = now
         dataAt = now
+        reorder = ReorderBuffer(first: first)
+        requests = RepairRequests(isRepaired: isRepaired)
     }
 
-    var waitingCount: Int { waiting.count }
+    /// Whose stream it is; nil until the sender said so.
+    var identity: NodeIdentity? { messages?.identity }
+    /// The first frame that nothing is known of.
+    var end: UInt64 { reorder.end }
+    var waitingCount: Int { reorder.heldCount }
+    var missing: [ClosedRange<UInt64>] { reorder.missing }
 
     // MARK: Frames
 
@@ -71,48 +52,95 @@ struct StreamReceiver: Sendable {
         _ inbox: inout Inbox
     ) -> Bool {
         heardAt = now
-        if header.sequence < next {
-            inbox.counters.add(header.isHead ? .streamHeadsReceived : .streamDuplicates)
+        if messages == nil { identify(records, now: now, &inbox) }
+        if header.isHead { return receivedHead(header.sequence, &records, now: now, &inbox) }
+        guard header.sequence >= next, reorder.wants(header.sequence) else {
+            inbox.counters.add(.streamDuplicates)
             return false
         }
-        if identity == nil { identify(records, &inbox) }
-        if header.sequence > next { lose(next, header.sequence - 1, .unrepaired, &inbox) }
-        if header.isHead {
-            inbox.counters.add(.streamHeadsReceived)
-            next = header.sequence
-        } else {
-            next = header.sequence + 1
-            dataAt = now
-        }
-        if identity != nil {
+        dataAt = now
+        extend(to: header.sequence, now: now, &inbox)
+        if header.sequence == next, messages != nil {
+            reorder.filled(header.sequence)
+            next += 1
             take(header.sequence, &records, &inbox)
-        } else if !header.isHead {
+        } else {
             hold(header.sequence, &records, bytes, &inbox)
         }
+        if !reorder.isEmpty { drain(&inbox) }
+        requests.progressed(reorder.missing, byRepair: inbox.repaired == .tcp, now: now)
         return true
     }
 
-    private mutating func identify(_ records: [FrameRecord], _ inbox: inout Inbox) {
-        guard let announcement = records.announcement else { return }
-        identity = announcement.identity
-        let frames = waiting
-        waiting = []
-        for var frame in frames {
-            inbox.heldBytes -= frame.bytes
-            take(frame.sequence, &frame.records, &inbox)
+    private mutating func receivedHead(
+        _ end: UInt64, _ records: inout [FrameRecord], now: Instant, _ inbox: inout Inbox
+    ) -> Bool {
+        inbox.counters.add(.streamHeadsReceived)
+        let isNew = end > reorder.end
+        extend(to: end, now: now, &inbox)
+        drain(&inbox)
+        // What the head says of messages holds for the stream as far as that frame.
+        if end == next { take(end, &records, &inbox) }
+        return isNew
+    }
+
+    /// Every frame below `sequence` exists: what is new of them is missing.
+    private mutating func extend(
+        to sequence: UInt64, _ reason: Loss.Reason = .unrepaired, now: Instant, _ inbox: inout Inbox
+    ) {
+        let first = reorder.end
+        guard reorder.extend(to: sequence) else { return }
+        inbox.counters.add(.streamGaps)
+        guard requests.isRepaired, sequence - first <= Self.holeMax else {
+            return giveUp(first...sequence - 1, reason, &inbox)
         }
+        requests.noticed(now: now, interval: feedback.interval, using: &inbox.generator)
+    }
+
+    /// Nothing was delivered so far: where the stream began while this node listened, its first frames are
+    /// owed, although the sender says so only in a later one.
+    private mutating func identify(_ records: [FrameRecord], now: Instant, _ inbox: inout Inbox) {
+        guard let announcement = records.announcement else { return }
+        messages = MessageAssembly(stream: id, identity: announcement.identity)
+        guard next > 1, inbox.isOwedAll(announcement, now: now), !wasLeft else { return }
+        inbox.counters.add(.streamGaps)
+        let first = next
+        next = 1
+        reorder.precede(with: 1...first - 1)
+        guard requests.isRepaired, first <= Self.holeMax else {
+            return giveUp(1...first - 1, .unrepaired, &inbox)
+        }
+        requests.noticed(now: now, interval: feedback.interval, using: &inbox.generator)
     }
 
     private mutating func hold(
         _ sequence: UInt64, _ records: inout [FrameRecord], _ bytes: Int, _ inbox: inout Inbox
     ) {
-        guard waiting.count < Self.waitingMax, inbox.heldBytes + bytes <= inbox.heldMax else {
-            inbox.counters.add(.limitMemoryHit)
-            return lose(sequence, sequence, .reorderFull, &inbox)
+        let countMax = messages == nil ? Self.waitingMax : .max
+        guard reorder.heldCount < countMax, inbox.reorderBytes + bytes <= inbox.reorderMax,
+            inbox.heldBytes + bytes <= inbox.heldMax
+        else {
+            inbox.counters.add(.limitReorderHit)
+            return extend(to: sequence + 1, .reorderFull, now: dataAt, &inbox)
         }
-        inbox.heldBytes += bytes
-        waiting.append((sequence, records, bytes))
+        inbox.hold(bytes)
+        reorder.filled(sequence)
+        reorder.hold(
+            ReorderBuffer.Held(sequence: sequence, records: records, bytes: bytes, repaired: inbox.repaired))
         records = []
+    }
+
+    /// Delivers what is no longer behind a hole.
+    private mutating func drain(_ inbox: inout Inbox) {
+        guard messages != nil else { return }
+        let path = inbox.repaired
+        while var frame = reorder.pop(&next) {
+            next += 1
+            inbox.hold(-frame.bytes)
+            inbox.repaired = frame.repaired
+            take(frame.sequence, &frame.records, &inbox)
+        }
+        inbox.repaired = path
     }
 
     private mutating func take(
@@ -122,149 +150,86 @@ struct StreamReceiver: Sendable {
         if records.count > 1 { records.reverse() }
         while let record = records.popLast() {
             switch consume record {
-            case .run(let run): deliver(run, &inbox)
-            case .chunk(let chunk): take(chunk, sequence, &inbox)
-            case .announce(let announcement): prune(before: announcement.firstOpenMessage, &inbox)
-            case .head(let head): prune(before: head.firstOpenMessage, &inbox)
+            case .run(let run): messages?.deliver(run, &inbox)
+            case .chunk(let chunk): messages?.take(chunk, sequence, &inbox)
+            case .announce(let announcement):
+                messages?.prune(before: announcement.firstOpenMessage, &inbox)
+            case .head(let head): messages?.prune(before: head.firstOpenMessage, &inbox)
             }
         }
     }
 
-    /// Frames are gone. Whatever the wider protocol can still do about a hole belongs here.
-    private mutating func lose(
-        _ first: UInt64, _ last: UInt64, _ reason: Loss.Reason, _ inbox: inout Inbox
-    ) {
-        let loss = Loss(
-            from: identity?.name ?? hexadecimal(id), channel: inbox.channel, stream: id, first: first,
-            last: last, reason: reason)
-        inbox.counters.add(.streamGaps)
-        inbox.counters.add(.streamLost, Int(clamping: loss.count))
-        lost = UInt32(clamping: UInt64(lost) + min(loss.count, 1 << 32))
-        inbox.events.append(.loss(loss))
-    }
+    // MARK: Losses
 
-    // MARK: Messages
-
-    private func deliver(_ run: RunRecord, _ inbox: inout Inbox) {
-        guard let identity else { return }
-        var body = run.body
-        if run.count == 1 { body.moveReaderIndex(forwardBy: 2) }
-        inbox.counters.add(.streamMessagesReceived, run.count)
-        inbox.records.append(
-            InboundRecord(
-                topic: run.topic, from: identity, firstSequence: run.firstSequence,
-                sentAtMicroseconds: run.sentAtMicroseconds, count: run.count, body: body,
-                isRun: run.count > 1, repaired: inbox.repaired))
-    }
-
-    private mutating func take(_ chunk: ChunkRecord, _ frame: UInt64, _ inbox: inout Inbox) {
-        if let start = chunk.start {
-            begin(chunk, start, frame, &inbox)
-        } else if let index = partials.firstIndex(where: { $0.number == chunk.number }) {
-            guard chunk.offset == UInt64(partials[index].bytes.readableBytes),
-                chunk.offset + UInt64(chunk.data.readableBytes) <= partials[index].start.total
-            else { return cut(index, &inbox) }
-            append(chunk.data, to: index, frame, &inbox)
-        } else {
-            // Its beginning was lost, or came before this member did.
-            inbox.counters.add(.streamChunksOrphaned)
+    /// What is missing of `range` is gone for good.
+    mutating func giveUp(_ range: ClosedRange<UInt64>, _ reason: Loss.Reason, _ inbox: inout Inbox) {
+        for part in reorder.giveUp(range) {
+            lost = UInt32(clamping: UInt64(lost) + min(UInt64(part.count), 1 << 32))
+            inbox.lose(id, identity, part.lowerBound, part.upperBound, reason)
         }
-    }
-
-    private mutating func begin(
-        _ chunk: ChunkRecord, _ start: ChunkStart, _ frame: UInt64, _ inbox: inout Inbox
-    ) {
-        // A topic's messages follow one another: what is still open on it can not go on.
-        if let index = partials.firstIndex(where: {
-            $0.number == chunk.number || $0.start.topic == start.topic
-        }) {
-            cut(index, &inbox)
-        }
-        guard start.total <= UInt64(inbox.messageMax) + UInt64(start.headersLength),
-            start.headersLength <= 1 << 16
-        else {
-            inbox.counters.add(.limitMessageHit)
-            return lose(frame, frame, .tooLarge, &inbox)
-        }
-        if UInt64(chunk.data.readableBytes) == start.total {
-            return deliver(start, chunk.data, frame, frame, inbox.repaired, &inbox)
-        }
-        partials.append(Partial(number: chunk.number, start: start, firstFrame: frame))
-        append(chunk.data, to: partials.count - 1, frame, &inbox)
-    }
-
-    private mutating func append(
-        _ data: ByteBuffer, to index: Int, _ frame: UInt64, _ inbox: inout Inbox
-    ) {
-        let length = data.readableBytes
-        let have = partials[index].bytes.readableBytes
-        let total = Int(clamping: partials[index].start.total)
-        let before = partials[index].reserved
-        var reserve = before
-        if have + length > before {
-            reserve = min(
-                total, max(Self.reserveAtOnce, length * Self.reserveFactor, have * 2, have + length))
-        }
-        guard inbox.heldBytes + reserve - before <= inbox.heldMax else {
-            inbox.counters.add(.limitMemoryHit)
-            let firstFrame = partials[index].firstFrame
-            cut(index, &inbox)
-            return lose(firstFrame, frame, .tooLarge, &inbox)
-        }
-        if reserve > before {
-            partials[index].bytes.reserveCapacity(reserve)
-            partials[index].reserved = reserve
-            inbox.heldBytes += reserve - before
-        }
-        partials[index].bytes.writeImmutableBuffer(data)
-        if inbox.repaired != .none { partials[index].repaired = inbox.repaired }
-        guard have + length == total else { return }
-        let partial = partials.remove(at: index)
-        inbox.heldBytes -= partial.reserved
-        deliver(partial.start, partial.bytes, partial.firstFrame, frame, partial.repaired, &inbox)
-    }
-
-    private mutating func deliver(
-        _ start: ChunkStart, _ message: ByteBuffer, _ firstFrame: UInt64, _ lastFrame: UInt64,
-        _ repaired: RepairPath, _ inbox: inout Inbox
-    ) {
-        guard let identity else { return }
-        var body = message
-        var headers = Headers()
-        if start.headersLength > 0 {
-            do {
-                var block = try body.readBytes(Int(start.headersLength))
-                headers = try block.readHeaders()
-                if block.readableBytes > 0 { throw WireError.headers }
-            } catch {
-                inbox.counters.add(.pgmRejectedHeaders)
-                return lose(firstFrame, lastFrame, .unrepaired, &inbox)
-            }
-        }
-        inbox.counters.add(.streamMessagesReceived)
-        inbox.records.append(
-            InboundRecord(
-                topic: start.topic, from: identity, firstSequence: start.sequence,
-                sentAtMicroseconds: start.sentAtMicroseconds, headers: headers, body: body,
-                repaired: repaired))
-    }
-
-    /// A message can not be completed: a part of it was in a hole.
-    private mutating func cut(_ index: Int, _ inbox: inout Inbox) {
-        inbox.heldBytes -= partials.remove(at: index).reserved
-        inbox.counters.add(.streamMessagesCut)
-    }
-
-    /// Messages before `number` were complete when the sender said so: what is missing of them was in a hole.
-    private mutating func prune(before number: UInt64, _ inbox: inout Inbox) {
-        while let index = partials.firstIndex(where: { $0.number < number }) { cut(index, &inbox) }
+        drain(&inbox)
     }
 
     /// The stream is over: what is incomplete stays so.
-    mutating func end(_ inbox: inout Inbox) {
-        for frame in waiting { inbox.heldBytes -= frame.bytes }
-        waiting = []
-        if let first = partials.map(\.firstFrame).min() { lose(first, next - 1, .senderGone, &inbox) }
-        while !partials.isEmpty { cut(partials.count - 1, &inbox) }
+    mutating func finish(_ inbox: inout Inbox) {
+        let first = min(messages?.end(&inbox) ?? next, next)
+        if first < reorder.end { inbox.lose(id, identity, first, reorder.end - 1, .senderGone) }
+        inbox.hold(-reorder.clear(to: next))
+    }
+}
+
+extension StreamReceiver {
+    /// What all streams of a channel share: where results go and what may be held.
+    struct Inbox: Sendable {
+        let channel: String
+        let messageMax: Int
+        let heldMax: Int
+        /// Bytes of frames that may wait behind holes.
+        let reorderMax: Int
+        /// Since when this node listens.
+        let openedAt: Instant
+        var generator: SeededGenerator
+        var records: [InboundRecord] = []
+        var events: [StreamEvent] = []
+        var counters = CounterSet()
+        /// How the frame in hand was repaired.
+        var repaired = RepairPath.none
+        /// Bytes of incomplete messages and waiting frames of all streams.
+        var heldBytes = 0
+        /// Those of waiting frames alone.
+        private(set) var reorderBytes = 0
+
+        init(
+            channel: String, messageMax: Int, heldMax: Int, reorderMax: Int, openedAt: Instant,
+            generator: SeededGenerator
+        ) {
+            self.openedAt = openedAt
+            self.channel = channel
+            self.messageMax = messageMax
+            self.heldMax = heldMax
+            self.reorderMax = reorderMax
+            self.generator = generator
+        }
+
+        /// True for a stream that began while this node listened already.
+        func isOwedAll(_ announcement: AnnounceRecord, now: Instant) -> Bool {
+            now - .milliseconds(Int64(announcement.ageMilliseconds)) >= openedAt
+        }
+
+        mutating func hold(_ bytes: Int) {
+            heldBytes += bytes
+            reorderBytes += bytes
+        }
+
+        mutating func lose(
+            _ stream: UInt64, _ identity: NodeIdentity?, _ first: UInt64, _ last: UInt64,
+            _ reason: Loss.Reason
+        ) {
+            let loss = Loss(
+                from: identity?.name ?? hexadecimal(stream), channel: channel, stream: stream, first: first,
+                last: last, reason: reason)
+            counters.add(.streamLost, Int(clamping: loss.count))
+            events.append(.loss(loss))
+        }
     }
 }

@@ -12,6 +12,8 @@ struct StreamSender: Sendable {
         var messages = 0
         /// Their tokens, if they had one.
         var tokens: [UInt64] = []
+        /// The frame is nothing but this part of the message that is being cut.
+        var part: RetentionRing.Part?
     }
 
     var frameSizeMax: Int
@@ -115,6 +117,7 @@ struct StreamSender: Sendable {
             if let token = cast.token { sent.tokens.append(token) }
         }
         builder.end(run, in: &buffer)
+        sent.part = nil
         sent.messages += Int(run.count)
         turns.took(messages: Int(run.count), bytes: bytes)
         return true
@@ -163,8 +166,10 @@ struct StreamSender: Sendable {
         }
         let start = cut.offset == 0 ? start(of: cast, block: cut.block, total: cut.total) : nil
         let left = cut.total - cut.offset
+        let isAlone = start == nil && builder.length(in: buffer) == FrameWire.headerLength
         let length = min(builder.chunkRoom(start, in: buffer), left)
         guard length > 0 || left == 0 else { return false }
+        sent.part = nil
         let offset = UInt64(cut.offset)
         var record: Int?
         if start == nil {
@@ -184,6 +189,10 @@ struct StreamSender: Sendable {
         if let record { builder.endChunk(record, in: &buffer) }
         cut.offset += length
         guard cut.offset == cut.total else {
+            if isAlone, headers == 0 {
+                sent.part = RetentionRing.Part(
+                    number: cut.number, offset: offset, length: length, start: from)
+            }
             turns.lanes[index].cut = cut
             turns.took(messages: 0, bytes: length - headers)
             return true
@@ -195,6 +204,12 @@ struct StreamSender: Sendable {
         sent.messages += 1
         if let token = cast.token { sent.tokens.append(token) }
         return true
+    }
+
+    /// The payload of the message of which a part has just left; nil: it is complete.
+    func payload(of part: RetentionRing.Part) -> ByteBuffer? {
+        guard let index = turns.current, turns.lanes[index].cut?.number == part.number else { return nil }
+        return turns.lanes[index].queue.first?.payload
     }
 
     /// A message is complete: another large one may begin.

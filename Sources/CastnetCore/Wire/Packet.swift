@@ -12,6 +12,7 @@ package enum Packet: Hashable, Sendable {
     case heartbeat(UInt64)
     case heartbeatAnswer(UInt64)
     case credit(Credit)
+    case repair(RepairPacket)
 
     /// The most bytes of a message in one packet: a large one is cut so that small ones pass between.
     package static let chunkBytes = 64 << 10
@@ -28,7 +29,11 @@ package enum Packet: Hashable, Sendable {
         case heartbeat = 0x20
         case heartbeatAnswer = 0x21
         case credit = 0x22
-        // 0x40–0x5F: repair. 0x60–0x6F: directory.
+        case repairRequest = 0x40
+        case repairFrames = 0x41
+        case repairGone = 0x42
+        case repairLater = 0x43
+        // 0x60–0x6F: directory.
     }
 
     /// Set by the sender of a packet that must be understood.

@@ -77,6 +77,8 @@ extension Packet {
         case .credit:
             self = .credit(
                 Credit(topic: try body.readShortText(), messages: try body.read(), bytes: try body.read()))
+        case .repairRequest, .repairFrames, .repairGone, .repairLater:
+            self = .repair(try RepairPacket(kind, reading: &body))
         }
         // A later version may say more behind what is known here.
         if body.readableBytes > 0, kind != .hello, kind != .goodbye { throw .trailing }

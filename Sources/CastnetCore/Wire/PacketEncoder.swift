@@ -30,6 +30,9 @@ extension ByteBuffer {
             writeShortText(credit.topic)
             writeInteger(credit.messages)
             writeInteger(credit.bytes)
+        case .repair(let repair):
+            writeKind(repair.kind)
+            repair.write(into: &self)
         }
         setInteger(UInt32(writerIndex - start - 4), at: start)
     }

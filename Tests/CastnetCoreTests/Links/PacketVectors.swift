@@ -89,6 +89,23 @@ enum PacketVectors {
             name: "credit", packet: .credit(Credit(topic: "scheduler", messages: 16, bytes: 1 << 20)),
             hex:
                 "000000182200097363686564756c6572000000100000000000100000"),
+        Vector(
+            name: "repair request", packet: .repair(.request(stream: 0xB2, [5...9, 12...12])),
+            hex:
+                "0000002a400000000000000000b200000000000000050000000000000009000000000000000c"
+                + "000000000000000c"),
+        Vector(
+            name: "repair frames", packet: .repair(.frames(stream: 0xB2, bytes("\0\u{3}abc"))),
+            hex:
+                "0000000f410000000000000000b20003616263"),
+        Vector(
+            name: "repair gone", packet: .repair(.gone(stream: 0xB2, 5...9)),
+            hex:
+                "0000001a420000000000000000b200000000000000050000000000000009"),
+        Vector(
+            name: "repair later", packet: .repair(.later(stream: 0xB2, milliseconds: 200)),
+            hex:
+                "0000000e430000000000000000b2000000c8"),
     ]
 
     static func hex(_ packet: Packet) -> String {
@@ -114,5 +131,5 @@ enum PacketVectors {
 
     /// A whole session, as one side of it might send it, with a packet of an unknown kind inside.
     static let session: [Packet] = all.map(\.packet)
-    static let unknown: [UInt8] = [0, 0, 0, 4, 0x41, 0, 1, 2]
+    static let unknown: [UInt8] = [0, 0, 0, 4, 0x6f, 0, 1, 2]
 }

@@ -13,10 +13,13 @@ import Testing
 
     private func machine(
         _ name: String, stream: UInt64, rate: Int? = nil, incarnation: UInt64 = 1,
-        limits: LimitSettings = LimitSettings(), digest: UInt64 = 1, now: Instant = start
+        limits: LimitSettings = LimitSettings(), repair: ChannelSettings.Repair = .pgmOnly,
+        digest: UInt64 = 1,
+        now: Instant = start
     ) -> ChannelMachine {
         var settings = ChannelSettings(name: "agents", group: "239.192.7.10", port: 7500)
         settings.rate = rate
+        settings.repair = repair
         return ChannelMachine(
             settings: settings, limits: limits, identity: identity(name, incarnation), streamID: stream,
             reportAddress: DatagramAddress(address: 0x0A4D_0001, port: 9000), frameSizeMax: 1448,
@@ -296,5 +299,128 @@ import Testing
                 _ = member.takeEvents()
             }
         }
+    }
+
+    // MARK: Repair over TCP
+
+    private func wanted(_ machine: inout ChannelMachine) -> [ClosedRange<UInt64>] {
+        machine.takeEvents().flatMap { event -> [ClosedRange<UInt64>] in
+            if case .repairWanted(_, _, let ranges) = event { ranges } else { [] }
+        }
+    }
+
+    private func answers(_ machine: inout ChannelMachine) -> [RepairPacket] {
+        machine.takeEvents().compactMap {
+            if case .repairAnswer(let packet, _, _) = $0 { packet } else { nil }
+        }
+    }
+
+    /// One message a frame, so that frames can be left out.
+    private func sendOnePerFrame(_ count: Int, _ sender: inout ChannelMachine, from start: Instant)
+        -> [ByteBuffer]
+    {
+        var all: [ByteBuffer] = []
+        for number in 1...count {
+            sender.submit([cast(UInt64(number), ByteBuffer(repeating: 7, count: 1000))], now: start)
+            all += frames(&sender, now: start + .milliseconds(Int64(number)))
+        }
+        return all
+    }
+
+    @Test("a hole is asked for once it stays, filled from the sender's ring, and nothing is delivered before")
+    func repair() {
+        var sender = machine("a", stream: 1, repair: .tcp)
+        var member = machine("b", stream: 2, repair: .tcp)
+        let frames = sendOnePerFrame(6, &sender, from: Self.start)
+        var now = Self.start + .milliseconds(50)
+        for index in [0, 1, 4, 5] { member.frameReceived(frames[index], now: now) }
+        #expect(member.takeDeliveries().map(\.firstSequence) == [1, 2])
+        member.timerFired(now: now)
+        now = now + .milliseconds(30)
+        member.timerFired(now: now)
+        #expect(wanted(&member) == [3...4])
+        member.timerFired(now: now + .milliseconds(500))
+        #expect(wanted(&member) == [], "asked already")
+        sender.repairReceived(.request(stream: 1, [3...4]), from: identity("b"), now: now)
+        sender.serveRepairs(now: now)
+        for packet in answers(&sender) { member.repairReceived(packet, from: identity("a"), now: now) }
+        let repaired = member.takeDeliveries()
+        #expect(repaired.map(\.firstSequence) == [3, 4, 5, 6])
+        #expect(repaired.map(\.repaired) == [.tcp, .tcp, .none, .none])
+        #expect(member.counters[.streamRepairedTCP] == 2 && member.counters[.streamLost] == 0)
+        #expect(member.heldBytes == 0 && !member.isRepairing)
+    }
+
+    @Test("frames said to come from another, or that nobody asked for, change nothing")
+    func forged() {
+        var sender = machine("a", stream: 1, repair: .tcp)
+        var member = machine("b", stream: 2, repair: .tcp)
+        let now = Self.start + .milliseconds(50)
+        let frames = sendOnePerFrame(4, &sender, from: Self.start)
+        for index in [0, 3] { member.frameReceived(frames[index], now: now) }
+        _ = member.takeDeliveries()
+        var packet = ByteBuffer()
+        packet.writeInteger(UInt16(frames[1].readableBytes))
+        packet.writeImmutableBuffer(frames[1])
+        member.repairReceived(.frames(stream: 1, packet), from: identity("c"), now: now)
+        member.repairReceived(.gone(stream: 1, 2...3), from: identity("c"), now: now)
+        member.repairReceived(.frames(stream: 9, packet), from: identity("a"), now: now)
+        member.repairReceived(
+            .frames(stream: 1, ByteBuffer(bytes: [0, 9, 1])), from: identity("a"), now: now)
+        #expect(member.takeDeliveries().isEmpty && losses(&member).isEmpty)
+        #expect(member.counters[.streamRepairsRefused] == 3)
+        // The sender refuses what it never sent.
+        sender.repairReceived(.request(stream: 1, [5...9]), from: identity("b"), now: now)
+        sender.serveRepairs(now: now)
+        #expect(answers(&sender).isEmpty && sender.counters[.streamRepairsRefused] == 1)
+    }
+
+    @Test("what the sender no longer keeps is lost with its range on both sides, and the stream goes on")
+    func gone() {
+        var sender = machine("a", stream: 1, repair: .tcp)
+        var member = machine("b", stream: 2, repair: .tcp)
+        let frames = sendOnePerFrame(4, &sender, from: Self.start)
+        let later = Self.start + .seconds(40)
+        sender.timerFired(now: later)
+        for index in [0, 3] { member.frameReceived(frames[index], now: Self.start + .milliseconds(10)) }
+        sender.repairReceived(.request(stream: 1, [2...3]), from: identity("b"), now: later)
+        sender.serveRepairs(now: later)
+        var packets: [RepairPacket] = []
+        var declared: [Loss] = []
+        for event in sender.takeEvents() {
+            if case .repairAnswer(let packet, _, _) = event { packets.append(packet) }
+            if case .loss(let loss) = event { declared.append(loss) }
+        }
+        #expect(packets == [.gone(stream: 1, 2...3)])
+        #expect(declared.map(\.member) == ["b"] && declared.map(\.count) == [2])
+        member.repairReceived(packets[0], from: identity("a"), now: later)
+        #expect(member.takeDeliveries().map(\.firstSequence) == [1, 4])
+        let lost = losses(&member)
+        #expect(lost.map { [$0.first, $0.last] } == [[2, 3]] && lost.first?.reason == .beyondRetention)
+    }
+
+    @Test("a hole that nobody fills for as long as frames are kept is given up")
+    func hopeless() {
+        var sender = machine("a", stream: 1, repair: .tcp)
+        var member = machine("b", stream: 2, repair: .tcp)
+        let frames = sendOnePerFrame(3, &sender, from: Self.start)
+        for index in [0, 2] { member.frameReceived(frames[index], now: Self.start) }
+        var asked = 0
+        var now = Self.start
+        // Somebody keeps the stream known.
+        while now < Self.start + .seconds(31) {
+            now = now + .milliseconds(100)
+            member.frameReceived(frames[2], now: now)
+            member.timerFired(now: now)
+            for event in member.takeEvents() {
+                if case .repairWanted(let stream, _, _) = event {
+                    asked += 1
+                    member.repairFailed(stream, now: now)
+                }
+            }
+        }
+        #expect(asked > 5 && asked < 40, "\(asked) requests")
+        #expect(member.takeDeliveries().map(\.firstSequence) == [1, 3])
+        #expect(member.counters[.streamLost] == 1)
     }
 }

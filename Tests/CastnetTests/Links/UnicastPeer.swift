@@ -32,6 +32,8 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
     private var handling: Handling
     private var held: [Delivery] = []
     private let inbox = Mutex<[(topic: Topic, sequence: UInt64, bytes: Int, from: NodeIdentity)]>([])
+    let repairs = Mutex<[(packet: RepairPacket, from: NodeIdentity)]>([])
+    let endedRepairLinks = Mutex<[NodeIdentity]>([])
     let heardPeers = Mutex<[NodeIdentity]>([])
     private let endings = Mutex<[(member: NodeIdentity, outcome: Outcome)]>([])
 
@@ -183,5 +185,9 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
     func met(_ peer: NodeIdentity) {}
     func heard(_ peer: NodeIdentity) { heardPeers.withLock { $0.append(peer) } }
     func parted(from peer: NodeIdentity, isLost: Bool) {}
+    func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {
+        repairs.withLock { $0.append((packet, peer)) }
+    }
+    func repairLinkEnded(_ peer: NodeIdentity) { endedRepairLinks.withLock { $0.append(peer) } }
     func missed(_ peer: NodeIdentity) {}
 }

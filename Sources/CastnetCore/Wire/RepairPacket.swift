@@ -1,0 +1,70 @@
+package import NIOCore
+
+/// What members and senders say to each other about missing frames, on a link between the two.
+package enum RepairPacket: Hashable, Sendable {
+    /// Send these frames of the stream again: at most ``rangesMax`` ranges.
+    case request(stream: UInt64, [ClosedRange<UInt64>])
+    /// Whole frames as they were sent, each behind a 16-bit length.
+    case frames(stream: UInt64, ByteBuffer)
+    /// These frames are not kept any more.
+    case gone(stream: UInt64, ClosedRange<UInt64>)
+    /// Others are being served: ask again after so many milliseconds.
+    case later(stream: UInt64, milliseconds: UInt32)
+
+    package static let rangesMax = 64
+    /// Bytes of frames in one packet.
+    package static let framesBytesMax = 32 << 10
+
+    package var stream: UInt64 {
+        switch self {
+        case .request(let stream, _), .frames(let stream, _), .gone(let stream, _), .later(let stream, _):
+            stream
+        }
+    }
+
+    var kind: Packet.Kind {
+        switch self {
+        case .request: .repairRequest
+        case .frames: .repairFrames
+        case .gone: .repairGone
+        case .later: .repairLater
+        }
+    }
+
+    func write(into buffer: inout ByteBuffer) {
+        buffer.writeInteger(stream)
+        switch self {
+        case .request(_, let ranges):
+            for range in ranges { buffer.writeMultipleIntegers(range.lowerBound, range.upperBound) }
+        case .frames(_, let frames): buffer.writeImmutableBuffer(frames)
+        case .gone(_, let range): buffer.writeMultipleIntegers(range.lowerBound, range.upperBound)
+        case .later(_, let milliseconds): buffer.writeInteger(milliseconds)
+        }
+    }
+
+    init(_ kind: Packet.Kind, reading body: inout ByteBuffer) throws(WireError) {
+        let stream = try body.read(UInt64.self)
+        switch kind {
+        case .repairRequest:
+            var ranges: [ClosedRange<UInt64>] = []
+            while body.readableBytes > 0 {
+                guard ranges.count < Self.rangesMax else { throw .range }
+                ranges.append(try Self.range(&body, after: ranges.last))
+            }
+            guard !ranges.isEmpty else { throw .truncated }
+            self = .request(stream: stream, ranges)
+        case .repairFrames: self = .frames(stream: stream, body.readSlice(length: body.readableBytes) ?? body)
+        case .repairGone: self = .gone(stream: stream, try Self.range(&body, after: nil))
+        default: self = .later(stream: stream, milliseconds: try body.read(UInt32.self))
+        }
+    }
+
+    /// Ranges come in order and apart.
+    private static func range(
+        _ body: inout ByteBuffer, after last: ClosedRange<UInt64>?
+    ) throws(WireError) -> ClosedRange<UInt64> {
+        let (first, end) = (try body.read(UInt64.self), try body.read(UInt64.self))
+        guard first > last?.upperBound ?? 0, end >= first, end <= FrameWire.numberMax else { throw .range }
+        return first...end
+    }
+}
