@@ -404,6 +404,11 @@
 
         mutating func subscriptionsChanged() { machine.subscriptionsChanged() }
 
+        mutating func ended(_ mark: FrameMark, isHandled: Bool, now: Instant) {
+            machine.ended(mark, isHandled: isHandled, now: now)
+            due.insert(.outbox)
+        }
+
         mutating func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity, now: Instant) {
             machine.repairReceived(packet, from: peer, now: now)
             due.insert(.outbox)

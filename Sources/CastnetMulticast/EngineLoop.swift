@@ -113,6 +113,10 @@
 
         func subscriptionsChanged(of key: UInt64) { channels[key]?.driver.subscriptionsChanged() }
 
+        func ended(_ mark: FrameMark, isHandled: Bool, on key: UInt64) {
+            channels[key]?.driver.ended(mark, isHandled: isHandled, now: now)
+        }
+
         func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity, on key: UInt64) {
             channels[key]?.driver.repairReceived(packet, from: peer, now: now)
         }

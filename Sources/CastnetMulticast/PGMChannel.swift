@@ -114,6 +114,11 @@ package final class PGMChannel: Sendable {
             engine.post { [key] loop in loop.subscriptionsChanged(of: key) }
         }
 
+        /// A delivered message was handled, or will never be. Any thread.
+        package func ended(_ mark: FrameMark, isHandled: Bool) {
+            engine.post { [key] loop in loop.ended(mark, isHandled: isHandled, on: key) }
+        }
+
         /// A peer has said something about missing frames. Any thread.
         package func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {
             engine.post { [key] loop in loop.repairReceived(packet, from: peer, on: key) }
@@ -145,6 +150,7 @@ package final class PGMChannel: Sendable {
         package func send(_ casts: [OutboundCast]) {}
         package func membersChanged(_ members: [NodeIdentity], mtu: Int? = nil) {}
         package func subscriptionsChanged() {}
+        package func ended(_ mark: FrameMark, isHandled: Bool) {}
         package func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {}
         package func repairFailed(_ stream: UInt64) {}
         package func repairWritten(_ bytes: Int, to member: NodeIdentity) {}

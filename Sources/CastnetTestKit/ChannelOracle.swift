@@ -34,6 +34,10 @@ struct ChannelOracle {
     private var lastHeard: [Int: [Lane: UInt64]] = [:]
     /// The highest limit each member has told each stream.
     private var told: [Pair: UInt64] = [:]
+    /// What a member has handled of what senders asked about.
+    private var handled: [Int: [Lane: Set<UInt64>]] = [:]
+    /// Rows of receipts that do not say that the member has the message.
+    private var unconfirmed = 0
     private var faults: [String] = []
 
     init(nodes: Int) { self.nodes = nodes }
@@ -162,6 +166,30 @@ struct ChannelOracle {
         }
     }
 
+    mutating func handled(_ record: InboundRecord, at member: Int) {
+        let lane = Lane(sender: Int(record.from.name.dropFirst(5)) ?? -1, topic: record.topic)
+        handled[member, default: [:]][lane, default: []].insert(record.firstSequence)
+    }
+
+    /// A receipt is closed: what it says is held against what was delivered.
+    mutating func closed(_ receipt: ReceiptBook.Finished, of node: SimulatedNode) {
+        guard let (topic, sequence, settle) = node.receipts[receipt.token] else {
+            return fault("a receipt nobody opened")
+        }
+        let truth = settle == .processed ? handled : heard
+        if receipt.rows.count != nodes - 1 { fault("a receipt of \(receipt.rows.count) rows") }
+        let lane = Lane(sender: node.index, topic: topic)
+        for row in receipt.rows {
+            guard row.outcome.isDelivered else {
+                unconfirmed += 1
+                continue
+            }
+            let member = Int(row.node.name.dropFirst(5)) ?? -1
+            guard truth[member]?[lane]?.contains(sequence) != true else { continue }
+            fault("a receipt says that node \(member) has \(settle) \(topic) \(sequence), which is not so")
+        }
+    }
+
     // MARK: Judgement
 
     mutating func judge(
@@ -196,6 +224,7 @@ struct ChannelOracle {
                 }
             }
         }
+        if lossless, unconfirmed > 0 { fault("\(unconfirmed) rows of receipts say nothing of what came") }
         if lossless, outcome.overflows > 0 { fault("\(outcome.overflows) frames found a full socket buffer") }
         for node in list where node.machine.heldBytes != 0 && lossless {
             fault("node \(node.index) still holds \(node.machine.heldBytes) bytes")

@@ -25,6 +25,8 @@ package struct ChannelSimulation: ~Copyable {
         package var reportDrop = 0.0
         /// True: what is missing may be gone before it is asked for.
         package var isRetentionShort = false
+        /// Messages that a member does not handle though their sender asks for it.
+        package var refuse = 0.0
         /// Requests for repair that come to nothing.
         package var requestDrop = 0.0
         /// Bytes a second the slowest member's subscription is read with; nil: at once.
@@ -63,6 +65,8 @@ package struct ChannelSimulation: ~Copyable {
         case submit(Int)
         /// A repair packet gets to a node; `bytes` of frames in it have left the other one.
         case repair(RepairPacket, from: Int, to: Int, bytes: Int)
+        /// A node has handled a record, or has refused to.
+        case ended(InboundRecord, at: Int, isHandled: Bool)
     }
 
     package let scenario: Scenario
@@ -141,6 +145,10 @@ package struct ChannelSimulation: ~Copyable {
             outcome.resent += Int(node.machine.counters[.streamRepairsResent])
         }
         outcome.seconds = (quietSince - start).seconds
+        for node in nodes {
+            node.book.timerFired(now: Instant(nanoseconds: .max))
+            for finished in node.book.takeFinished() { oracle.closed(finished, of: node) }
+        }
         oracle.judge(nodes: nodes, outcome: &outcome, lossless: isLossless)
         if !isDone {
             outcome.faults.append("no progress: messages are still queued after \(scenario.timeMax)")
@@ -150,7 +158,7 @@ package struct ChannelSimulation: ~Copyable {
 
     /// True when nothing may be missing.
     private var isLossless: Bool {
-        scenario.pause == nil && !scenario.isRetentionShort
+        scenario.pause == nil && !scenario.isRetentionShort && scenario.refuse == 0
             && (scenario.frameDrop == 0 || scenario.settings.repair == .tcp)
     }
 
@@ -171,6 +179,7 @@ package struct ChannelSimulation: ~Copyable {
         case .drain(let index): drain(index)
         case .submit(let index): submit(index)
         case .repair(let packet, let from, let to, let bytes): repair(packet, from: from, to: to, bytes)
+        case .ended(let record, let index, let isHandled): ended(record, at: index, isHandled)
         }
     }
 
@@ -249,16 +258,29 @@ package struct ChannelSimulation: ~Copyable {
         for record in records {
             outcome.delivered += record.count
             oracle.delivered(record, at: index)
+            if record.mark != nil {
+                let isHandled = Double.random(in: 0..<1, using: &generator) >= scenario.refuse
+                let at = clock.now + generator.jitter(.milliseconds(3), in: 0...2)
+                agenda.add(.ended(record, at: index, isHandled: isHandled), at: at)
+            }
             let bytes = record.body.readableBytes
             if node.consumerRate != nil { node.backlogRecords.append(bytes) }
         }
         let events = node.machine.takeEvents()
         oracle.happened(events, at: index, outcome: &outcome)
         for event in events { pass(event, from: index) }
+        for finished in node.book.takeFinished() { oracle.closed(finished, of: node) }
         guard node.consumerRate != nil, !records.isEmpty else { return }
         node.machine.backlogChanged(bytes: node.backlog, now: clock.now)
         outcome.backlogMax = max(outcome.backlogMax, node.backlog)
         planDrain(index)
+    }
+
+    private mutating func ended(_ record: InboundRecord, at index: Int, _ isHandled: Bool) {
+        guard let mark = record.mark else { return }
+        if isHandled { oracle.handled(record, at: index) }
+        nodes[index].machine.ended(mark, isHandled: isHandled, now: clock.now)
+        planService(index, after: .microseconds(10))
     }
 
     // MARK: Repairs
@@ -276,6 +298,12 @@ package struct ChannelSimulation: ~Copyable {
         case .repairAnswer(let packet, let member, let bytes):
             guard let to = nodes.firstIndex(where: { $0.identity == member }) else { return }
             link(packet, from: index, to: to, bytes: bytes)
+        case .began(let token, let frame): nodes[index].book.began(token, firstFrame: frame)
+        case .sent(let token, let frame): nodes[index].book.sent(token, lastFrame: frame)
+        case .position(let member, let progress):
+            nodes[index].book.position(member, progress, channel: SimulatedNode.channel, now: clock.now)
+        case .served(let member, let frames):
+            nodes[index].book.served(member, frames, channel: SimulatedNode.channel)
         default: break
         }
     }
@@ -323,6 +351,7 @@ package struct ChannelSimulation: ~Copyable {
         guard !node.batches.isEmpty else { return }
         let casts = node.makeCasts(node.batches.removeFirst(), scenario, &generator, now: clock.now)
         oracle.submitted(casts, by: index)
+        node.openReceipts(for: casts, of: nodes.map(\.identity), now: clock.now)
         node.machine.submit(casts, now: clock.now)
         planService(index, after: .microseconds(10))
     }

@@ -8,6 +8,10 @@ final class SimulatedNode {
     let identity: NodeIdentity
     let streamID: UInt64
     var machine: ChannelMachine
+    var book = ReceiptBook()
+    /// What each receipt is about.
+    private(set) var receipts: [UInt64: (topic: Topic, sequence: UInt64, settle: Settlement)] = [:]
+    static let channel = "sim"
     var batches: [Int] = []
     var consumerRate: Double?
     var isDraining = false
@@ -76,7 +80,21 @@ final class SimulatedNode {
             return OutboundCast(
                 topic: topic, sequence: sequence, sentAtMicroseconds: UInt64(now.nanoseconds / 1000),
                 headers: headers, payload: Self.payload(index, topic, sequence, size),
-                token: sequence % 3 == 0 ? sequence : nil)
+                token: sequence % 3 == 0 ? receipt(topic, sequence) : nil, asksProcessed: sequence % 6 == 0)
+        }
+    }
+
+    private func receipt(_ topic: Topic, _ sequence: UInt64) -> UInt64 {
+        let token = UInt64(receipts.count) + 1
+        receipts[token] = (topic, sequence, sequence % 6 == 0 ? .processed : .received)
+        return token
+    }
+
+    func openReceipts(for casts: [OutboundCast], of members: [NodeIdentity], now: Instant) {
+        for token in casts.compactMap(\.token) {
+            book.open(
+                token, delivered: [], waiting: members.filter { $0 != identity }, channel: Self.channel,
+                settle: receipts[token]?.settle ?? .received, deadline: now + .seconds(3600), now: now)
         }
     }
 

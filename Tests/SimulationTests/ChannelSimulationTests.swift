@@ -77,6 +77,19 @@ import Testing
         }
     }
 
+    @Test("receipts claim nothing that members did not handle")
+    func refusals() {
+        run(160..<190) { scenario, generator in
+            scenario.nodes = Int.random(in: 2...5, using: &generator)
+            scenario.topics = 3
+            scenario.refuse = 0.1
+            scenario.frameDrop = seedIsOdd(scenario.seed) ? 0.1 : 0
+            scenario.reportDrop = 0.1
+            scenario.largeEvery = 20
+            scenario.largeSize = 20_000
+        }
+    }
+
     @Test("whatever is missing is declared, with exact ranges")
     func loss() {
         run(300..<370) { scenario, generator in

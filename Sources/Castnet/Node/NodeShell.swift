@@ -9,7 +9,8 @@ enum Outgoing: Sendable {
     /// Copies of a fanout; the token names the receipt that waits for them.
     case copies(OutboundMessage, [Member], receipt: UInt64?)
     case receipt(
-        UInt64, delivered: [Receipt.Row], waiting: [NodeIdentity], channel: String?, deadline: Instant)
+        UInt64, delivered: [Receipt.Row], waiting: [NodeIdentity], channel: String?, settle: Settlement,
+        deadline: Instant)
     case await(UInt64, UnsafeContinuation<[Receipt.Row], Never>)
 }
 
@@ -140,10 +141,10 @@ final class NodeShell: @unchecked Sendable {
                     unicast.send(
                         message, to: member, completion: .copy(receipt: receipt, member.identity))
                 }
-            case .receipt(let token, let delivered, let waiting, let channel, let deadline):
+            case .receipt(let token, let delivered, let waiting, let channel, let settle, let deadline):
                 book.open(
-                    token, delivered: delivered, waiting: waiting, channel: channel, deadline: deadline,
-                    now: MonotonicClock.now)
+                    token, delivered: delivered, waiting: waiting, channel: channel, settle: settle,
+                    deadline: deadline, now: MonotonicClock.now)
                 tellReceipts()
             case .await(let token, let continuation): wait(for: token, continuation)
             }
@@ -274,9 +275,11 @@ final class NodeShell: @unchecked Sendable {
                         "castnet.reason": "\(loss.reason.rawValue)",
                     ])
                 node?.lost(loss)
+            case .began(let token, let firstFrame): book.began(token, firstFrame: firstFrame)
             case .sent(let token, let lastFrame): book.sent(token, lastFrame: lastFrame)
-            case .position(let member, let received):
-                book.position(member, at: received, channel: channel, now: now)
+            case .position(let member, let progress):
+                book.position(member, progress, channel: channel, now: now)
+            case .served(let member, let frames): book.served(member, frames, channel: channel)
             case .memberStalled(let member):
                 log.warning(
                     "a member stopped reporting; the group no longer waits for it",

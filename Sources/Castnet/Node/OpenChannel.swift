@@ -1,6 +1,7 @@
 import CastnetCore
 import CastnetMulticast
 import NIOCore
+import Synchronization
 
 /// A channel of this node that is open, with the gate where its senders wait for room.
 ///
@@ -13,6 +14,8 @@ final class OpenChannel: ChannelSink, @unchecked Sendable {
     private let mailbox: LoopMailbox<StreamEvent>
     // Set once, right after the channel has opened and before anybody else sees this object.
     private(set) var channel: PGMChannel!
+    /// What was handled before the channel was known here.
+    private let early = Mutex<[(FrameMark, isHandled: Bool)]?>([])
 
     static func open(_ settings: ChannelSettings, shell: NodeShell, interface: InterfaceChoice, seed: UInt64)
         async throws -> OpenChannel
@@ -21,6 +24,11 @@ final class OpenChannel: ChannelSink, @unchecked Sendable {
         open.channel = try await PGMChannel.open(
             settings, limits: shell.configuration.limits, identity: shell.identity, interface: interface,
             seed: seed, sink: open)
+        let early = open.early.withLock { early in
+            defer { early = nil }
+            return early ?? []
+        }
+        for (mark, isHandled) in early { open.channel.ended(mark, isHandled: isHandled) }
         return open
     }
 
@@ -49,10 +57,30 @@ final class OpenChannel: ChannelSink, @unchecked Sendable {
         return count
     }
 
+    /// A message of the group was handled here, or never will be. Any thread.
+    func ended(_ mark: FrameMark, isHandled: Bool) {
+        let isEarly = early.withLock { early in
+            early?.append((mark, isHandled))
+            return early != nil
+        }
+        if !isEarly { channel.ended(mark, isHandled: isHandled) }
+    }
+
     // MARK: Called on the engine thread
 
     func delivered(_ records: [InboundRecord]) {
-        for record in records { registry.spread(Delivery(record, kind: .fanout, carrier: .multicast)) }
+        for record in records {
+            var delivery = Delivery(record, kind: .fanout, carrier: .multicast)
+            guard let mark = record.mark else {
+                registry.spread(delivery)
+                continue
+            }
+            let slip = AnswerSlip(mark, on: self)
+            delivery.answer = slip
+            // Where nobody listens there is nothing to handle.
+            if registry.listeners(to: record.topic).isEmpty { slip.give(Answer(.accepted)) }
+            registry.spread(delivery, settle: .processed)
+        }
     }
 
     func happened(_ events: [StreamEvent]) { for event in events { mailbox.put(event) } }

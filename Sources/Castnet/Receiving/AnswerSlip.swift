@@ -7,10 +7,14 @@ package struct AnswerSlip: Sendable {
     private enum Holder: Sendable {
         case alone(ReplyToken, AnswerDesk)
         case shared(SharedAnswer)
+        case group(FrameMark, OpenChannel)
     }
     private let holder: Holder
 
     package init(_ token: ReplyToken, desk: AnswerDesk) { holder = .alone(token, desk) }
+
+    /// For a message of the group: its sender hears in reports whether it was handled.
+    init(_ mark: FrameMark, on channel: OpenChannel) { holder = .group(mark, channel) }
 
     private init(_ shared: SharedAnswer) { holder = .shared(shared) }
 
@@ -19,6 +23,7 @@ package struct AnswerSlip: Sendable {
         switch holder {
         case .alone(let token, let desk): desk.give(answer, to: token)
         case .shared(let shared): shared.give(answer)
+        case .group(let mark, let channel): channel.ended(mark, isHandled: answer.outcome == .accepted)
         }
     }
 

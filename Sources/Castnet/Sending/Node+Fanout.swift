@@ -146,7 +146,8 @@ struct Fanout {
                 OutboundCast(
                     topic: topic, sequence: first + UInt64(offset), sentAtMicroseconds: sentAt,
                     headers: options.headers, payload: payload,
-                    token: offset == payloads.count - 1 ? token : nil))
+                    token: offset == payloads.count - 1 ? token : nil,
+                    asksProcessed: token != nil && settle == .processed && offset == payloads.count - 1))
         }
         return casts
     }
@@ -201,7 +202,7 @@ struct Fanout {
         node.outbox.put(
             .receipt(
                 token, delivered: here, waiting: (waiting.members + waiting.copies).map(\.identity),
-                channel: channel, deadline: deadline))
+                channel: channel, settle: settle, deadline: deadline))
     }
 
     private func spreadHere(_ payloads: ArraySlice<ByteBuffer>, first: UInt64) {

@@ -22,13 +22,31 @@ package struct ReceiptBook: ~Copyable {
         let openedAt: Instant
         let deadline: Instant
         let channel: String?
-        /// The frame that holds the message's end; nil until the stream has cut it.
+        let settle: Settlement
+        /// The frames that hold the message's begin and end; nil until the stream has cut it so far.
+        var firstFrame: UInt64?
         var lastFrame: UInt64?
+        /// Rows of members that may lack a part of the message, whatever they report later.
+        var doubtful: Set<Int> = []
+        /// Rows of members that got a part of it over TCP.
+        var repaired: Set<Int> = []
+
+        /// True when a part of the message is in these frames, `to` left out.
+        func hasPart(from: UInt64, to: UInt64) -> Bool {
+            guard let firstFrame else { return false }
+            return firstFrame < to && lastFrame ?? .max >= from
+        }
+    }
+
+    /// The open receipts of a channel whose messages have begun to leave, in the order of their ends.
+    private struct Lane {
+        var begun: [Token] = []
+        var sent: [Token] = []
+        var isEmpty: Bool { begun.isEmpty && sent.isEmpty }
     }
 
     private var entries: [Token: Entry] = [:]
-    /// Open receipts of a channel in sending order, so that a position ends a prefix.
-    private var byChannel: [String: [Token]] = [:]
+    private var lanes: [String: Lane] = [:]
     private var finished: [Finished] = []
 
     package init() {}
@@ -42,30 +60,79 @@ package struct ReceiptBook: ~Copyable {
     /// Opens a receipt: `delivered` rows are complete already, `waiting` ones wait for a report.
     package mutating func open(
         _ token: Token, delivered: [Receipt.Row], waiting: [NodeIdentity], channel: String?,
-        deadline: Instant,
-        now: Instant
+        settle: Settlement = .received, deadline: Instant, now: Instant
     ) {
         let rows = delivered + waiting.map { Receipt.Row(node: $0, outcome: .timedOut) }
         let isOpen = delivered.map { _ in false } + waiting.map { _ in true }
         let places = rows.enumerated().map { ($0.element.node, $0.offset) }
         entries[token] = Entry(
             rows: rows, places: Dictionary(places) { first, _ in first }, isOpen: isOpen,
-            openCount: waiting.count, openedAt: now, deadline: deadline, channel: channel)
-        if let channel { byChannel[channel, default: []].append(token) }
+            openCount: waiting.count, openedAt: now, deadline: deadline, channel: channel,
+            settle: settle)
         finishIfComplete(token)
     }
 
-    /// The stream has cut the message: `lastFrame` holds its end.
-    package mutating func sent(_ token: Token, lastFrame: UInt64) { entries[token]?.lastFrame = lastFrame }
+    /// The message begins in this frame.
+    package mutating func began(_ token: Token, firstFrame: UInt64) {
+        guard let channel = entries[token]?.channel else { return }
+        entries[token]?.firstFrame = firstFrame
+        lanes[channel, default: Lane()].begun.append(token)
+    }
 
-    /// A member of a channel has everything below `position`.
-    package mutating func position(_ member: NodeIdentity, at position: UInt64, channel: String, now: Instant)
-    {
-        for token in byChannel[channel] ?? [] {
-            guard let lastFrame = entries[token]?.lastFrame else { continue }
-            // Frames leave in order, so no later receipt can be covered either.
-            if lastFrame >= position { break }
-            settle(token, member, .multicast, now: now)
+    /// The message ends in this frame, which is the last of its channel so far.
+    package mutating func sent(_ token: Token, lastFrame: UInt64) {
+        guard let channel = entries[token]?.channel else { return }
+        entries[token]?.lastFrame = lastFrame
+        lanes[channel]?.begun.removeAll { $0 == token }
+        lanes[channel, default: Lane()].sent.append(token)
+    }
+
+    /// A member of a channel has come on. What it lost on the way is not known frame by frame, so it may be
+    /// any message there; such a row stays open.
+    package mutating func position(
+        _ member: NodeIdentity, _ progress: Progress, channel: String, now: Instant
+    ) {
+        guard let lane = lanes[channel] else { return }
+        let position = progress.position
+        if progress.hasLost {
+            for token in lane.begun + lane.sent {
+                doubt(token, member, from: progress.before, to: position.received)
+            }
+        }
+        if progress.hasRefused {
+            for token in lane.sent where entries[token]?.settle == .processed {
+                doubt(token, member, from: progress.processedBefore, to: position.received)
+            }
+        }
+        for token in lane.sent {
+            guard let entry = entries[token], let lastFrame = entry.lastFrame else { continue }
+            if lastFrame >= position.received { break }
+            guard let place = entry.places[member], entry.isOpen[place], !entry.doubtful.contains(place)
+            else {
+                continue
+            }
+            // The member began behind it, and never had it.
+            guard (entry.firstFrame ?? 0) >= position.first else { continue }
+            guard entry.settle == .received || position.isProcessed(lastFrame) else { continue }
+            settle(token, member, entry.repaired.contains(place) ? .repaired : .multicast, now: now)
+        }
+    }
+
+    private mutating func doubt(_ token: Token, _ member: NodeIdentity, from: UInt64, to: UInt64) {
+        guard let entry = entries[token], let place = entry.places[member],
+            entry.hasPart(from: from, to: to)
+        else { return }
+        entries[token]?.doubtful.insert(place)
+    }
+
+    /// A member was sent frames over TCP.
+    package mutating func served(_ member: NodeIdentity, _ frames: ClosedRange<UInt64>, channel: String) {
+        guard let lane = lanes[channel] else { return }
+        for token in lane.begun + lane.sent {
+            guard let entry = entries[token], let place = entry.places[member],
+                entry.hasPart(from: frames.lowerBound, to: frames.upperBound + 1)
+            else { continue }
+            entries[token]?.repaired.insert(place)
         }
     }
 
@@ -109,8 +176,9 @@ package struct ReceiptBook: ~Copyable {
     private mutating func finish(_ token: Token, _ entry: Entry) {
         entries[token] = nil
         if let channel = entry.channel {
-            byChannel[channel]?.removeAll { $0 == token }
-            if byChannel[channel]?.isEmpty == true { byChannel[channel] = nil }
+            lanes[channel]?.begun.removeAll { $0 == token }
+            lanes[channel]?.sent.removeAll { $0 == token }
+            if lanes[channel]?.isEmpty == true { lanes[channel] = nil }
         }
         finished.append(Finished(token: token, rows: entry.rows))
     }

@@ -11,10 +11,12 @@ package struct OutboundCast: Sendable {
     package var payload: ByteBuffer
     /// Names the message in the events about it; nil: nobody asked to be told.
     package var token: UInt64?
+    /// True: members tell when they have handled it.
+    package var asksProcessed: Bool
 
     package init(
         topic: Topic, sequence: UInt64, sentAtMicroseconds: UInt64, headers: Headers = Headers(),
-        payload: ByteBuffer, token: UInt64? = nil
+        payload: ByteBuffer, token: UInt64? = nil, asksProcessed: Bool = false
     ) {
         self.topic = topic
         self.sequence = sequence
@@ -22,7 +24,14 @@ package struct OutboundCast: Sendable {
         self.headers = headers
         self.payload = payload
         self.token = token
+        self.asksProcessed = asksProcessed
     }
+}
+
+/// A frame of a stream whose message is being handled.
+package struct FrameMark: Hashable, Sendable {
+    package var stream: UInt64
+    package var frame: UInt64
 }
 
 /// One or more whole messages of one sender and topic, as they came out of one record.
@@ -41,11 +50,13 @@ package struct InboundRecord: Sendable {
     package var body: ByteBuffer
     package var isRun: Bool
     package var repaired: RepairPath
+    /// Names the message to its sender, which waits to hear that it was handled; nil: it does not.
+    package var mark: FrameMark?
 
     package init(
         topic: Topic, from: NodeIdentity, firstSequence: UInt64, sentAtMicroseconds: UInt64,
         headers: Headers = Headers(), count: Int = 1, body: ByteBuffer, isRun: Bool = false,
-        repaired: RepairPath = .none
+        repaired: RepairPath = .none, mark: FrameMark? = nil
     ) {
         self.topic = topic
         self.from = from
@@ -56,6 +67,7 @@ package struct InboundRecord: Sendable {
         self.body = body
         self.isRun = isRun
         self.repaired = repaired
+        self.mark = mark
     }
 }
 

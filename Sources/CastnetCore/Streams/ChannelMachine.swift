@@ -48,6 +48,10 @@ package struct ChannelMachine: ~Copyable {
     private let retentionAge: Duration
     /// Members are told of to the node only while one of them lacks this frame; 0: nobody asked.
     private var receiptFrame: UInt64 = 0
+    /// Messages that have begun and not ended and somebody wants to hear of.
+    private var openReceipts = 0
+    /// The last frame in which a message ended of which members shall tell that it was handled.
+    private var processedFrame: UInt64 = 0
 
     private static let announcedAlways: UInt64 = 64
     private static let announceInterval = Duration.milliseconds(50)
@@ -187,8 +191,11 @@ package struct ChannelMachine: ~Copyable {
         if change.isNew { mustAnnounce = true }
         if change.isBack { inbound.inbox.events.append(.memberBack(report.member)) }
         if change.hasLost, !change.isNew { pace.backOff(now: now) }
-        if receiptFrame >= change.before {
-            inbound.inbox.events.append(.position(report.member, received: position.received))
+        if receiptFrame >= change.processedBefore || change.hasLost && openReceipts > 0 {
+            let progress = Progress(
+                before: change.before, processedBefore: change.processedBefore, position: position,
+                hasLost: change.hasLost, hasRefused: change.hasRefused)
+            inbound.inbox.events.append(.position(report.member, progress))
         }
     }
 
@@ -217,9 +224,13 @@ package struct ChannelMachine: ~Copyable {
 
     /// Members that were cut off learn from heads what they lack, for as long as it can be had.
     private mutating func owesHeads(now: Instant) -> Bool {
+        if processedFrame > 0, window.isHandling(processedFrame), isFresh(now) { return true }
         guard window.isOwed(next: next) else { return false }
-        return window.floor(next: next) < next || frameAt.map { now < $0 + retentionAge } ?? false
+        return window.floor(next: next) < next || isFresh(now)
     }
+
+    /// What was sent last is still kept.
+    private func isFresh(_ now: Instant) -> Bool { frameAt.map { now < $0 + retentionAge } ?? false }
 
     /// The first frame after a pause: limits that were told before it may be out of date.
     private mutating func restart(now: Instant) {
@@ -263,10 +274,7 @@ package struct ChannelMachine: ~Copyable {
         if let rate = currentRate { pacer.pay(bytes: bytes, rate: rate, now: now) }
         inbound.inbox.counters.add(.pgmOutData)
         inbound.inbox.counters.add(.streamMessagesSent, sent.messages)
-        for token in sent.tokens {
-            inbound.inbox.events.append(.sent(token: token, lastFrame: next))
-            receiptFrame = next
-        }
+        if !sent.begun.isEmpty || !sent.tokens.isEmpty { tell(sent) }
         keep(frame, at: start, part: sent.part, now: now)
         next += 1
         frameAt = now
@@ -274,12 +282,23 @@ package struct ChannelMachine: ~Copyable {
         return true
     }
 
+    /// Tells what became of messages somebody wants to hear of.
+    private mutating func tell(_ sent: StreamSender.Sent) {
+        receiptFrame = next
+        if sent.asksProcessed { processedFrame = next }
+        openReceipts += sent.begun.count - sent.tokens.count
+        for token in sent.begun { inbound.inbox.events.append(.began(token: token, firstFrame: next)) }
+        for token in sent.tokens { inbound.inbox.events.append(.sent(token: token, lastFrame: next)) }
+    }
+
     /// Keeps the frame that ends `buffer` and has the number `next`.
     private mutating func keep(
         _ buffer: ByteBuffer, at start: Int, part: RetentionRing.Part?, now: Instant
     ) {
         let length = buffer.writerIndex - start
-        if retention?.isSlabFull == true { retention?.trim(before: window.owedFrom(next: next)) }
+        if retention?.isSlabFull == true, knowsMembers(now) {
+            retention?.trim(before: window.owedFrom(next: next))
+        }
         if let part {
             if retention?.keep(part, length: length, now: now) == true { return }
             if let payload = sender.payload(of: part),
@@ -289,6 +308,11 @@ package struct ChannelMachine: ~Copyable {
             }
         }
         retention?.keep(buffer, at: start, length: length, now: now)
+    }
+
+    /// Who hears the stream from its first frame on may not have reached the directory yet.
+    private func knowsMembers(_ now: Instant) -> Bool {
+        window.count > 0 && beganAt.map { now >= $0 + .seconds(1) } ?? false
     }
 
     private mutating func headFrame(into frame: inout ByteBuffer, now: Instant) -> Bool {
@@ -332,6 +356,11 @@ package struct ChannelMachine: ~Copyable {
         else { return nil }
         report.write(into: &datagram)
         return address
+    }
+
+    /// A message of somebody's stream was handled by this node, or will never be.
+    package mutating func ended(_ mark: FrameMark, isHandled: Bool, now: Instant) {
+        inbound.ended(mark, isHandled: isHandled, now: now)
     }
 
     // MARK: Repairs
@@ -406,6 +435,9 @@ package struct ChannelMachine: ~Copyable {
             if count > 0 {
                 inbound.inbox.counters.add(.streamRepairsServed, count)
                 answer(.frames(stream: streamID, packet), to: member, bytes: packet.readableBytes)
+                if receiptFrame >= first {
+                    inbound.inbox.events.append(.served(member, first...first + UInt64(count) - 1))
+                }
             } else {
                 let kept = max(first + 1, retention?.oldest ?? next)
                 count = Int(clamping: min(UInt64(countMax), kept - first))

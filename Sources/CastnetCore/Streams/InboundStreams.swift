@@ -234,7 +234,7 @@ struct InboundStreams: Sendable {
                 continue
             }
             let isTaken = address == nil ? dueAt <= now : reportTo == address
-            guard isTaken, length < Report.sizeMax - 80 else {
+            guard isTaken, length + Report.StreamPosition.lengthMax <= Report.sizeMax else {
                 self.reportAt = earliest(self.reportAt, dueAt)
                 continue
             }
@@ -243,9 +243,11 @@ struct InboundStreams: Sendable {
             let before = streams[index].feedback.outstanding(next: end)
             let limit = streams[index].feedback.limit(
                 next: end, window: window(index, promised: promised, now: now))
+            let (processed, bits) = streams[index].handling.report(next: next)
             let position = Report.StreamPosition(
-                streamID: streams[index].id, received: next, limit: limit, processed: next,
-                gaps: streams[index].lost)
+                streamID: streams[index].id, first: streams[index].first, received: next, limit: limit,
+                processed: processed, gaps: streams[index].lost,
+                refused: streams[index].handling.refused, processedBits: bits)
             report.streams.append(position)
             length += position.length
             if now < streams[index].dataAt + Self.activeTime { promised = promised - before + (limit - end) }
@@ -264,6 +266,14 @@ struct InboundStreams: Sendable {
     mutating func reportAll(now: Instant) {
         for index in streams.indices { streams[index].feedback.dueAt = now }
         if !streams.isEmpty { reportAt = now }
+    }
+
+    /// The message that ended in a frame was handled here, or will never be.
+    mutating func ended(_ mark: FrameMark, isHandled: Bool, now: Instant) {
+        guard let index = indices[mark.stream] else { return }
+        streams[index].ended(mark.frame, isHandled: isHandled)
+        streams[index].feedback.hurry(now: now, using: &inbox.generator)
+        noteDue(index)
     }
 
     // MARK: Time

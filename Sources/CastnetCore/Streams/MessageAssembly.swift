@@ -126,11 +126,13 @@ struct MessageAssembly: Sendable {
             }
         }
         inbox.counters.add(.streamMessagesReceived)
+        if start.asksProcessed { inbox.unhandled.append(lastFrame) }
         inbox.records.append(
             InboundRecord(
                 topic: start.topic, from: identity, firstSequence: start.sequence,
                 sentAtMicroseconds: start.sentAtMicroseconds, headers: headers, body: body,
-                repaired: repaired))
+                repaired: repaired,
+                mark: start.asksProcessed ? FrameMark(stream: stream, frame: lastFrame) : nil))
     }
 
     /// A message can not be completed: a part of it was in a hole.

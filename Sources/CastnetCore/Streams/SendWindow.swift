@@ -16,7 +16,9 @@ struct SendWindow: Sendable {
         /// False: the directory does not name it, its reports do.
         var isListed: Bool
         var hasReported = false
+        var processed: UInt64 = 0
         var lost: UInt32 = 0
+        var refused: UInt32 = 0
         var pace: DeliveryRate
     }
 
@@ -25,8 +27,10 @@ struct SendWindow: Sendable {
         var isNew = false
         var isBack = false
         var hasLost = false
-        /// How far the member was before.
+        var hasRefused = false
+        /// How far the member was before, and how far with everything handled.
         var before: UInt64 = 0
+        var processedBefore: UInt64 = 0
     }
 
     /// Frames a member that has not reported yet, or not for a while, is trusted to take.
@@ -40,6 +44,8 @@ struct SendWindow: Sendable {
     private var floor = UInt64.max
     /// The floor with the members that are not waited for.
     private var lowest = UInt64.max
+    /// The floor of what was handled, of those that are.
+    private var processed = UInt64.max
     private var isStale = false
 
     /// After so long without a frame, old limits are not trusted: others may use the memory by now.
@@ -81,9 +87,16 @@ struct SendWindow: Sendable {
         return min(next, lowest)
     }
 
+    /// True when a member that is waited for has not handled everything up to `frame`.
+    mutating func isHandling(_ frame: UInt64) -> Bool {
+        if processed <= frame { refresh() }
+        return processed <= frame
+    }
+
     private mutating func refresh() {
         guard isStale else { return }
         isStale = false
+        processed = .max
         end = .max
         floor = .max
         lowest = .max
@@ -92,6 +105,7 @@ struct SendWindow: Sendable {
             guard !member.isStalled else { continue }
             end = min(end, member.limit)
             floor = min(floor, member.received)
+            processed = min(processed, member.processed)
         }
     }
 
@@ -99,6 +113,7 @@ struct SendWindow: Sendable {
         end = min(end, member.limit)
         floor = min(floor, member.received)
         lowest = min(lowest, member.received)
+        processed = min(processed, member.processed)
         isStale = true
     }
 
@@ -157,6 +172,10 @@ struct SendWindow: Sendable {
         change.isBack = member.isStalled
         change.hasLost = position.gaps > member.lost
         member.lost = max(member.lost, position.gaps)
+        change.hasRefused = position.refused > member.refused
+        member.refused = max(member.refused, position.refused)
+        change.processedBefore = min(member.processed, change.before)
+        member.processed = max(member.processed, position.processed)
         // Reports are datagrams: an older one may come later, and takes nothing back.
         if !member.hasReported || position.received >= member.received {
             let isSame = member.hasReported && position.received == member.received
@@ -172,6 +191,7 @@ struct SendWindow: Sendable {
         end = min(end, member.limit)
         floor = min(floor, member.received)
         lowest = min(lowest, member.received)
+        processed = min(processed, member.processed)
         isStale = true
         return change
     }

@@ -6,14 +6,42 @@ package enum StreamEvent: Sendable {
     /// A member stopped reporting: the group no longer waits for it.
     case memberStalled(NodeIdentity)
     case memberBack(NodeIdentity)
-    /// The message named by the token ends in this frame.
+    /// The message named by the token begins in this frame.
+    case began(token: UInt64, firstFrame: UInt64)
+    /// It ends in this one.
     case sent(token: UInt64, lastFrame: UInt64)
-    /// A member has everything below `received`.
-    case position(NodeIdentity, received: UInt64)
+    /// A member has come so far.
+    case position(NodeIdentity, Progress)
+    /// Frames went to a member over TCP, because it had asked for them.
+    case served(NodeIdentity, ClosedRange<UInt64>)
     /// Ask the sender of a stream for frames that are missing here.
     case repairWanted(stream: UInt64, from: NodeIdentity, [ClosedRange<UInt64>])
     /// Send this to a member that asked; `bytes` of frames are in it.
     case repairAnswer(RepairPacket, to: NodeIdentity, bytes: Int)
     /// Another node has the channel configured differently.
     case digestDiffers(NodeIdentity)
+}
+
+/// How far a member has come in a stream since it reported last.
+package struct Progress: Hashable, Sendable {
+    /// The next frame it expected then, and below which everything was handled.
+    package var before: UInt64
+    package var processedBefore: UInt64
+    /// What it says now.
+    package var position: Report.StreamPosition
+    /// True: it lost something since.
+    package var hasLost: Bool
+    /// True: since then there is something that it will not handle.
+    package var hasRefused: Bool
+
+    package init(
+        before: UInt64, processedBefore: UInt64? = nil, position: Report.StreamPosition,
+        hasLost: Bool = false, hasRefused: Bool = false
+    ) {
+        self.before = before
+        self.processedBefore = processedBefore ?? before
+        self.position = position
+        self.hasLost = hasLost
+        self.hasRefused = hasRefused
+    }
 }

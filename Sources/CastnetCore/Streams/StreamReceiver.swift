@@ -8,10 +8,13 @@ internal import NIOCore
 struct StreamReceiver: Sendable {
     let id: UInt64
     private let wasLeft: Bool
+    /// The first frame it counts: what came before is not its own.
+    private(set) var first: UInt64
     /// The next frame to be delivered.
     private(set) var next: UInt64
     /// Frames declared lost.
     private(set) var lost: UInt32 = 0
+    private(set) var handling = Handling()
     /// When anything of the stream came, and when data did.
     private(set) var heardAt: Instant
     private(set) var dataAt: Instant
@@ -30,6 +33,7 @@ struct StreamReceiver: Sendable {
     init(id: UInt64, first: UInt64, wasLeft: Bool, isRepaired: Bool, now: Instant) {
         self.id = id
         self.wasLeft = wasLeft
+        self.first = first
         next = first
         heardAt = now
         dataAt = now
@@ -104,11 +108,12 @@ struct StreamReceiver: Sendable {
         messages = MessageAssembly(stream: id, identity: announcement.identity)
         guard next > 1, inbox.isOwedAll(announcement, now: now), !wasLeft else { return }
         inbox.counters.add(.streamGaps)
-        let first = next
+        let missed = next - 1
+        first = 1
         next = 1
-        reorder.precede(with: 1...first - 1)
-        guard requests.isRepaired, first <= Self.holeMax else {
-            return giveUp(1...first - 1, .unrepaired, &inbox)
+        reorder.precede(with: 1...missed)
+        guard requests.isRepaired, missed < Self.holeMax else {
+            return giveUp(1...missed, .unrepaired, &inbox)
         }
         requests.noticed(now: now, interval: feedback.interval, using: &inbox.generator)
     }
@@ -146,6 +151,12 @@ struct StreamReceiver: Sendable {
     private mutating func take(
         _ sequence: UInt64, _ records: inout [FrameRecord], _ inbox: inout Inbox
     ) {
+        let lostBefore = inbox.counters[.streamLost]
+        defer {
+            // A message that came and cannot be had is as lost as a frame.
+            lost &+= UInt32(truncatingIfNeeded: inbox.counters[.streamLost] - lostBefore)
+            if !inbox.unhandled.isEmpty { handling.began(&inbox.unhandled) }
+        }
         // Moved out one by one: a copy of a record counts several references.
         if records.count > 1 { records.reverse() }
         while let record = records.popLast() {
@@ -158,6 +169,9 @@ struct StreamReceiver: Sendable {
             }
         }
     }
+
+    /// The message that ended in this frame was handled, or will never be.
+    mutating func ended(_ frame: UInt64, isHandled: Bool) { handling.ended(frame, isHandled: isHandled) }
 
     // MARK: Losses
 
@@ -190,6 +204,8 @@ extension StreamReceiver {
         let openedAt: Instant
         var generator: SeededGenerator
         var records: [InboundRecord] = []
+        /// The frames in which messages ended whose sender wants to hear that they were handled.
+        var unhandled: [UInt64] = []
         var events: [StreamEvent] = []
         var counters = CounterSet()
         /// How the frame in hand was repaired.

@@ -12,6 +12,10 @@ struct StreamSender: Sendable {
         var messages = 0
         /// Their tokens, if they had one.
         var tokens: [UInt64] = []
+        /// Tokens of messages whose first byte is in it.
+        var begun: [UInt64] = []
+        /// A message ended in it of which members shall tell that it was handled.
+        var asksProcessed = false
         /// The frame is nothing but this part of the message that is being cut.
         var part: RetentionRing.Part?
     }
@@ -88,7 +92,7 @@ struct StreamSender: Sendable {
 
     /// True when the message needs no frame of its own beginning: no headers and small.
     private func fitsRun(_ cast: OutboundCast) -> Bool {
-        cast.headers.isEmpty && cast.payload.readableBytes <= frameSizeMax / 2
+        cast.headers.isEmpty && !cast.asksProcessed && cast.payload.readableBytes <= frameSizeMax / 2
     }
 
     /// Writes consecutive small messages of one lane.
@@ -114,7 +118,10 @@ struct StreamSender: Sendable {
             }
             expected &+= 1
             bytes += cast.payload.readableBytes
-            if let token = cast.token { sent.tokens.append(token) }
+            if let token = cast.token {
+                sent.begun.append(token)
+                sent.tokens.append(token)
+            }
         }
         builder.end(run, in: &buffer)
         sent.part = nil
@@ -147,6 +154,7 @@ struct StreamSender: Sendable {
         }
         turns.lanes[index].cut = TopicTurns.Cut(number: nextMessage, block: block, offset: 0, total: total)
         nextMessage += 1
+        if let token = cast.token { sent.begun.append(token) }
         return chunk(index, &builder, &buffer, &sent)
     }
 
@@ -154,7 +162,7 @@ struct StreamSender: Sendable {
         ChunkStart(
             topic: cast.topic, sequence: cast.sequence, sentAtMicroseconds: cast.sentAtMicroseconds,
             total: UInt64(total), headersLength: UInt32(truncatingIfNeeded: block.readableBytes),
-            carrierChange: nil)
+            asksProcessed: cast.asksProcessed)
     }
 
     /// Writes as much as fits of the message that is being cut.
@@ -202,6 +210,7 @@ struct StreamSender: Sendable {
         turns.took(messages: 1, bytes: length - headers)
         close(cut)
         sent.messages += 1
+        if cast.asksProcessed { sent.asksProcessed = true }
         if let token = cast.token { sent.tokens.append(token) }
         return true
     }

@@ -119,8 +119,7 @@ package struct FrameBuilder: Sendable {
         let fixed = FrameWire.recordHeadLength + 17
         guard let start else { return remaining(in: buffer) - fixed }
         guard let reference = referenceLength(start.topic) else { return 0 }
-        let extensions = start.carrierChange == nil ? 0 : 18
-        return remaining(in: buffer) - fixed - reference - 29 - extensions
+        return remaining(in: buffer) - fixed - reference - 29 - start.extensionsLength
     }
 
     /// Writes a chunk; its data are at most ``chunkRoom(_:in:)``.
@@ -141,10 +140,11 @@ package struct FrameBuilder: Sendable {
         writeReference(start.topic, into: &buffer)
         buffer.writeMultipleIntegers(
             start.sequence, start.sentAtMicroseconds, start.total, start.headersLength,
-            UInt8(start.carrierChange == nil ? 0 : 18))
+            UInt8(start.extensionsLength))
         if let change = start.carrierChange {
             buffer.writeMultipleIntegers(UInt8(1), UInt8(16), change.stream, change.last)
         }
+        if start.asksProcessed { buffer.writeMultipleIntegers(UInt8(2), UInt8(0)) }
         return index
     }
 

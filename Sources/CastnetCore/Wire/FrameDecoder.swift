@@ -102,27 +102,27 @@ package struct FrameDecoder: Sendable {
         guard offset == 0, length <= total, UInt64(headersLength) <= total, length > 0 || total == 0 else {
             throw .inconsistent
         }
-        let start = ChunkStart(
+        var start = ChunkStart(
             topic: topic, sequence: sequence, sentAtMicroseconds: sentAt, total: total,
-            headersLength: headersLength, carrierChange: try carrierChange(&extensionBytes))
+            headersLength: headersLength)
+        try extend(&start, &extensionBytes)
         return ChunkRecord(number: number, offset: 0, start: start, data: body)
     }
 
     /// Extensions are kind, length, bytes; unknown kinds are skipped.
-    private func carrierChange(_ bytes: inout ByteBuffer) throws(WireError) -> CarrierChange? {
-        var change: CarrierChange?
+    private func extend(_ start: inout ChunkStart, _ bytes: inout ByteBuffer) throws(WireError) {
         while bytes.readableBytes > 0 {
             guard let (kind, length) = bytes.readMultipleIntegers(as: (UInt8, UInt8).self),
                 var body = bytes.readSlice(length: Int(length))
             else { throw .inconsistent }
+            if kind == 2 { start.asksProcessed = true }
             guard kind == 1 else { continue }
             guard body.readableBytes == 16,
                 let (previous, last) = body.readMultipleIntegers(as: (UInt64, UInt64).self)
             else { throw .inconsistent }
             guard last <= FrameWire.numberMax else { throw .range }
-            change = CarrierChange(stream: previous, last: last)
+            start.carrierChange = CarrierChange(stream: previous, last: last)
         }
-        return change
     }
 
     private func announce(_ body: inout ByteBuffer) throws(WireError) -> AnnounceRecord {

@@ -62,10 +62,12 @@ package struct ChunkStart: Hashable, Sendable {
     /// Bytes of the header block at the message's beginning.
     package var headersLength: UInt32
     package var carrierChange: CarrierChange?
+    /// True: the sender waits to hear that the message was handled.
+    package var asksProcessed: Bool
 
     package init(
         topic: Topic, sequence: UInt64, sentAtMicroseconds: UInt64, total: UInt64, headersLength: UInt32,
-        carrierChange: CarrierChange? = nil
+        carrierChange: CarrierChange? = nil, asksProcessed: Bool = false
     ) {
         self.topic = topic
         self.sequence = sequence
@@ -73,7 +75,11 @@ package struct ChunkStart: Hashable, Sendable {
         self.total = total
         self.headersLength = headersLength
         self.carrierChange = carrierChange
+        self.asksProcessed = asksProcessed
     }
+
+    /// Bytes of the extensions.
+    var extensionsLength: Int { (carrierChange == nil ? 0 : 18) + (asksProcessed ? 2 : 0) }
 }
 
 /// Who sends the stream, and its state before the frame it comes in.

@@ -31,20 +31,35 @@ package struct Report: Hashable, Sendable {
         package var processedBits: [UInt8] = []
         /// Frames it had to give up, in all.
         package var gaps: UInt32
+        /// Where it began: it says nothing of frames before this one.
+        package var first: UInt64
+        /// Messages that asked to be handled and never will be, in all.
+        package var refused: UInt32
 
         package init(
-            streamID: UInt64, received: UInt64, limit: UInt64, processed: UInt64, gaps: UInt32,
-            processedBits: [UInt8] = []
+            streamID: UInt64, first: UInt64 = 1, received: UInt64, limit: UInt64, processed: UInt64,
+            gaps: UInt32, refused: UInt32 = 0, processedBits: [UInt8] = []
         ) {
             self.streamID = streamID
+            self.first = first
             self.received = received
             self.limit = limit
             self.processed = processed
             self.gaps = gaps
+            self.refused = refused
             self.processedBits = processedBits
         }
 
-        package var length: Int { 3 + 37 + processedBits.count }
+        /// True when every message that ended in `frame` was handled.
+        package func isProcessed(_ frame: UInt64) -> Bool {
+            guard frame >= processed else { return true }
+            let offset = frame - processed
+            guard offset < UInt64(processedBits.count) * 8 else { return false }
+            return processedBits[Int(offset / 8)] & 0x80 >> UInt8(offset % 8) != 0
+        }
+
+        static let lengthMax = 3 + 49 + 32
+        package var length: Int { 3 + 49 + processedBits.count }
     }
 
     /// Bytes of the datagram.
@@ -60,8 +75,8 @@ package struct Report: Hashable, Sendable {
         for stream in streams {
             buffer.writeMultipleIntegers(
                 UInt8(1), UInt16(truncatingIfNeeded: stream.length - 3), stream.streamID, stream.received,
-                stream.limit, stream.processed, stream.gaps,
-                UInt8(truncatingIfNeeded: stream.processedBits.count))
+                stream.limit, stream.processed, stream.gaps, stream.first,
+                stream.refused, UInt8(truncatingIfNeeded: stream.processedBits.count))
             buffer.writeBytes(stream.processedBits)
         }
     }
@@ -91,15 +106,18 @@ package struct Report: Hashable, Sendable {
 extension Report.StreamPosition {
     fileprivate init(reading body: inout ByteBuffer) throws(WireError) {
         guard
-            let (streamID, received, limit, processed, gaps, bits) = body.readMultipleIntegers(
-                as: (UInt64, UInt64, UInt64, UInt64, UInt32, UInt8).self),
+            let (streamID, received, limit, processed, gaps, first, refused, bits) =
+                body.readMultipleIntegers(
+                    as: (UInt64, UInt64, UInt64, UInt64, UInt32, UInt64, UInt32, UInt8).self),
             bits <= 32, let bitmap = body.readBytes(length: Int(bits))
         else { throw .truncated }
-        guard limit <= FrameWire.numberMax, received <= limit, processed <= received else {
+        guard limit <= FrameWire.numberMax, received <= limit, processed <= received, first <= received else {
             throw .inconsistent
         }
         self.init(
-            streamID: streamID, received: received, limit: limit, processed: processed, gaps: gaps,
+            streamID: streamID, first: first, received: received, limit: limit, processed: processed,
+            gaps: gaps,
+            refused: refused,
             processedBits: bitmap)
     }
 }

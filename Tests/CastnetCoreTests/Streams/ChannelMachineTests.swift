@@ -229,7 +229,9 @@ import Testing
         var received: UInt64?
         for event in sender.takeEvents() {
             if case .sent(42, let frame) = event { sent = frame }
-            if case .position(let who, let position) = event, who == identity("b") { received = position }
+            if case .position(let who, let progress) = event, who == identity("b") {
+                received = progress.position.received
+            }
         }
         #expect(sent == 1 && received == 2)
         let isSettled = sender.isSettled

@@ -90,15 +90,16 @@ import Testing
         var report = Report(member: identity, subscriptionEpoch: 2)
         report.streams = [
             Report.StreamPosition(
-                streamID: 0x1122_3344_5566_7788, received: 7, limit: 100, processed: 5, gaps: 1,
-                processedBits: [0x40])
+                streamID: 0x1122_3344_5566_7788, first: 3, received: 7, limit: 100, processed: 5, gaps: 1,
+                refused: 2, processedBits: [0x40])
         ]
         return report
     }
 
     private static let reportHex =
         "43520100 00000000 00000000000000000000000000000000 05 6170692d31 0102030405060708 0000000000000002"
-        + "01 0026 1122334455667788 0000000000000007 0000000000000064 0000000000000005 00000001 01 40"
+        + "01 0032 1122334455667788 0000000000000007 0000000000000064 0000000000000005 00000001"
+        + "0000000000000003 00000002 01 40"
 
     @Test("frames and reports are exactly the bytes of the document")
     func vectors() throws {
