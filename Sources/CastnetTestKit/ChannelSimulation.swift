@@ -27,6 +27,9 @@ package struct ChannelSimulation: ~Copyable {
         package var isRetentionShort = false
         /// Messages that a member does not handle though their sender asks for it.
         package var refuse = 0.0
+        /// When the last node hears nothing of the group, or, where `isSenderMute`, nobody hears the first.
+        package var deaf: Range<Duration>?
+        package var isSenderMute = false
         /// Requests for repair that come to nothing.
         package var requestDrop = 0.0
         /// Bytes a second the slowest member's subscription is read with; nil: at once.
@@ -55,6 +58,9 @@ package struct ChannelSimulation: ~Copyable {
         package var stalls = 0
         /// Frames repaired over TCP, and sent to the group again.
         package var repaired = 0
+        /// When members began to get frames over links, and when no longer.
+        package var deafAt: [Duration] = []
+        package var backAt: [Duration] = []
         package var resent = 0
     }
 
@@ -73,6 +79,7 @@ package struct ChannelSimulation: ~Copyable {
     private var nodes: [SimulatedNode] = []
     private var network: VirtualNetwork
     private var clock = VirtualClock()
+    private let startedAt: Instant
     private var agenda = Agenda<Wake>()
     private var generator: SeededGenerator
     private var oracle: ChannelOracle
@@ -80,6 +87,7 @@ package struct ChannelSimulation: ~Copyable {
 
     package init(_ scenario: Scenario) {
         self.scenario = scenario
+        startedAt = clock.now
         generator = SeededGenerator(seed: scenario.seed)
         network = VirtualNetwork(seed: scenario.seed ^ 0xA5A5)
         network.frameFaults.drop = scenario.frameDrop
@@ -194,7 +202,9 @@ package struct ChannelSimulation: ~Copyable {
     private mutating func arrived(_ arrival: VirtualNetwork.Arrival, at index: Int) {
         switch arrival {
         case .frame(let frame, let from):
-            if nodes[index].buffer(frame) {
+            if isCutOff(index, from: from) {
+                oracle.dropped(frame, from: from, at: index)
+            } else if nodes[index].buffer(frame) {
                 planService(index, after: generator.jitter(.microseconds(40), in: 0.5...2))
             } else {
                 outcome.overflows += 1
@@ -206,6 +216,11 @@ package struct ChannelSimulation: ~Copyable {
             planService(index, after: .microseconds(10))
         case .opened, .bytes, .closed: break
         }
+    }
+
+    private func isCutOff(_ index: Int, from: Int) -> Bool {
+        guard let deaf = scenario.deaf, deaf.contains(clock.now - startedAt) else { return false }
+        return scenario.isSenderMute ? from == 0 : index == scenario.nodes - 1
     }
 
     /// One turn of the engine: read, deliver, send, report, plan.
@@ -298,6 +313,11 @@ package struct ChannelSimulation: ~Copyable {
         case .repairAnswer(let packet, let member, let bytes):
             guard let to = nodes.firstIndex(where: { $0.identity == member }) else { return }
             link(packet, from: index, to: to, bytes: bytes)
+        case .headWanted(let packet, let member):
+            guard let to = nodes.firstIndex(where: { $0.identity == member }) else { return }
+            link(packet, from: index, to: to, bytes: 0)
+        case .ownPath(_, true): outcome.deafAt.append(clock.now - startedAt)
+        case .ownPath(_, false): outcome.backAt.append(clock.now - startedAt)
         case .began(let token, let frame): nodes[index].book.began(token, firstFrame: frame)
         case .sent(let token, let frame): nodes[index].book.sent(token, lastFrame: frame)
         case .position(let member, let progress):

@@ -90,6 +90,36 @@ import Testing
         }
     }
 
+    @Test("who does not hear the group is served over links within two seconds, and hears it again")
+    func deaf() {
+        run(400..<430) { scenario, generator in
+            scenario.nodes = Int.random(in: 2...6, using: &generator)
+            scenario.topics = 2
+            scenario.messages = 700
+            scenario.batch = 3
+            scenario.batchInterval = .milliseconds(20)
+            scenario.deaf = .seconds(1)..<(.seconds(3))
+            scenario.isSenderMute = seedIsOdd(scenario.seed)
+        } each: { outcome in
+            let (first, last) = (outcome.deafAt.first ?? .zero, outcome.backAt.last ?? .zero)
+            #expect(first > .seconds(1) && first < .seconds(2))
+            #expect(last > .seconds(3) && last < .seconds(6))
+            #expect(outcome.deafAt.count == outcome.backAt.count)
+        }
+    }
+
+    @Test("a tenth of the frames lost makes nobody deaf")
+    func noFlapping() {
+        run(430..<440) { scenario, _ in
+            scenario.messages = 600
+            scenario.batch = 3
+            scenario.batchInterval = .milliseconds(20)
+            scenario.frameDrop = 0.1
+        } each: { outcome in
+            #expect(outcome.deafAt.isEmpty)
+        }
+    }
+
     @Test("whatever is missing is declared, with exact ranges")
     func loss() {
         run(300..<370) { scenario, generator in

@@ -36,10 +36,11 @@ public final class Node: Service, Sendable {
         enum Phase { case made, running, stopped }
         var phase = Phase.made
         var channels: [String: OpenChannel] = [:]
-        var losses: [UInt64: AsyncStream<Loss>.Continuation] = [:]
         var copiesInFlight = 0
         var listening: HostPort?
     }
+    private let lossReaders = EventReaders<Loss>()
+    private let pathReaders = EventReaders<PathChange>()
     private let copiesGate: SpaceGate
     /// Where senders wait for slow members of this very node.
     let readersGate: SpaceGate
@@ -160,7 +161,8 @@ public final class Node: Service, Sendable {
         for gate in state.withLock({ $0.channels.values.map(\.gate) }) { gate.open() }
         copiesGate.open()
         readersGate.open()
-        for continuation in state.withLock({ $0.losses.values.map { $0 } }) { continuation.finish() }
+        lossReaders.finish()
+        pathReaders.finish()
         try? await ownGroup?.shutdownGracefully()
     }
 
@@ -239,22 +241,15 @@ public final class Node: Service, Sendable {
     // MARK: Losses
 
     /// What this node's members lost, from now on; the newest 1,024 wait for a slow reader.
-    public func losses() -> AsyncStream<Loss> {
-        let key = nextToken()
-        return AsyncStream(bufferingPolicy: .bufferingNewest(1024)) { continuation in
-            let isOver = state.withLock { state in
-                if state.phase != .stopped { state.losses[key] = continuation }
-                return state.phase == .stopped
-            }
-            if isOver { continuation.finish() }
-            continuation.onTermination = { [weak self] _ in _ = self?.state.withLock { $0.losses[key] = nil }
-            }
-        }
-    }
+    public func losses() -> AsyncStream<Loss> { lossReaders.stream() }
 
-    func lost(_ loss: Loss) {
-        for continuation in state.withLock({ $0.losses.values.map { $0 } }) { continuation.yield(loss) }
-    }
+    func lost(_ loss: Loss) { lossReaders.yield(loss) }
+
+    /// Changes of how multicast frames travel between this node and others, from now on; the newest 1,024
+    /// wait for a slow reader.
+    public func pathChanges() -> AsyncStream<PathChange> { pathReaders.stream() }
+
+    func pathChanged(_ change: PathChange) { pathReaders.yield(change) }
 }
 
 /// Microseconds since 1970.

@@ -1,5 +1,6 @@
 import CastnetCore
 import CastnetMulticast
+import Logging
 
 /// What passes between channels and links when frames are missing.
 extension NodeShell {
@@ -19,6 +20,30 @@ extension NodeShell {
         repairing[sender, default: [:]][stream] = name
     }
 
+    /// A member seems not to hear the group: its head goes over a link, where the policy has another way.
+    func tell(_ head: RepairPacket, to member: NodeIdentity, on name: String) {
+        guard unicastChannels.contains(name) else { return }
+        _ = unicast.ask(head, of: member, at: directory?.record(of: member.name)?.addresses ?? [])
+    }
+
+    /// How frames travel between this node and a peer has changed, one way or the other.
+    func pathChanged(_ peer: NodeIdentity, isOwnStream: Bool, isDeaf: Bool, on channel: String) {
+        let key = PathKey(peer: peer, channel: channel, isOwnStream: isOwnStream)
+        guard isDeaf ? unicastPaths.insert(key).inserted : unicastPaths.remove(key) != nil else { return }
+        let change = PathChange(
+            peer: peer, channel: channel, path: isDeaf ? .unicast : .multicast,
+            why: isDeaf ? .notHeard : .heard)
+        log.warning(
+            isOwnStream
+                ? "how a member gets this node's frames has changed"
+                : "how this node gets a sender's frames has changed",
+            metadata: [
+                "castnet.peer": "\(peer)", "castnet.channel": "\(channel)",
+                "castnet.path": "\(change.path.rawValue)", "castnet.reason": "\(change.why.rawValue)",
+            ])
+        node?.pathChanged(change)
+    }
+
     /// A channel answers a member.
     func answer(_ packet: RepairPacket, to member: NodeIdentity, _ bytes: Int, on name: String) {
         let channel = channel(name)
@@ -32,6 +57,10 @@ extension NodeShell {
             let own = node?.openChannels.first { $0.channel.facts.streamID == stream }
             guard let own else { return counters.add(.streamRepairsRefused) }
             own.channel.repairReceived(packet, from: peer)
+        } else if case .head(_, let digest, _) = packet {
+            let heard = node?.openChannels.first { $0.channel.facts.digest == digest }
+            guard let heard else { return counters.add(.streamRepairsRefused) }
+            heard.channel.repairReceived(packet, from: peer)
         } else if let name = repairing[peer]?[packet.stream] {
             channel(name)?.repairReceived(packet, from: peer)
         } else {
@@ -44,4 +73,12 @@ extension NodeShell {
             channel(name)?.repairFailed(stream)
         }
     }
+}
+
+/// Whose frames go how.
+struct PathKey: Hashable {
+    var peer: NodeIdentity
+    var channel: String
+    /// True: this node's frames to the peer; false: the peer's frames to this node.
+    var isOwnStream: Bool
 }

@@ -40,6 +40,11 @@ final class NodeShell: @unchecked Sendable {
     private var closed: [UInt64: [Receipt.Row]] = [:]
     /// Whose missing frames were asked for: the channels of the peer's streams.
     var repairing: [NodeIdentity: [UInt64: String]] = [:]
+    /// Frames that go over links because the group is not heard.
+    var unicastPaths: Set<PathKey> = []
+    /// Channels with a policy that has another way for members that do not hear the group.
+    private(set) lazy var unicastChannels = Set(
+        configuration.policies.map(\.route).filter { $0.fallback == .unicast }.compactMap(\.channel))
     private var receiptTimer: (at: Instant, task: Scheduled<Void>)?
 
     init(
@@ -230,6 +235,7 @@ final class NodeShell: @unchecked Sendable {
     private func memberGone(_ member: NodeIdentity) {
         unicast.memberGone(member)
         repairing[member] = nil
+        unicastPaths = unicastPaths.filter { $0.peer != member }
         book.memberGone(member, now: MonotonicClock.now)
         tellReceipts()
     }
@@ -292,6 +298,11 @@ final class NodeShell: @unchecked Sendable {
                 ask(for: ranges, of: stream, sender, on: channel)
             case .repairAnswer(let packet, let member, let bytes):
                 answer(packet, to: member, bytes, on: channel)
+            case .headWanted(let head, let member): tell(head, to: member, on: channel)
+            case .memberPath(let peer, let isDeaf):
+                pathChanged(peer, isOwnStream: true, isDeaf: isDeaf, on: channel)
+            case .ownPath(let peer, let isDeaf):
+                pathChanged(peer, isOwnStream: false, isDeaf: isDeaf, on: channel)
             case .streamStarted, .streamEnded, .memberBack: break
             }
         }
@@ -363,7 +374,10 @@ extension NodeShell {
                 return (own.name, "unicast", "not-joined")
             }
             let isSame = theirs.digest == own.channel.facts.digest
-            return (own.name, isSame ? "multicast" : "unicast", isSame ? "heard" : "policy-differs")
+            guard isSame else { return (own.name, "unicast", "policy-differs") }
+            let key = PathKey(peer: record.identity, channel: own.name, isOwnStream: true)
+            return unicastPaths.contains(key)
+                ? (own.name, "unicast", "not-heard") : (own.name, "multicast", "heard")
         }
     }
 }

@@ -66,6 +66,7 @@ struct ServeCommand: AsyncParsableCommand {
         try await server.ready(topics)
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await server.tellLosses() }
+            group.addTask { await server.tellPaths() }
             if let stats { group.addTask { await server.tellStatistics(every: stats.duration) } }
             if topicsFrom != nil { group.addTask { await server.followInput() } }
             group.addTask { await server.waitForCount() }

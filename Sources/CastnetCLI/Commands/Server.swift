@@ -206,6 +206,15 @@ final class Server: Sendable {
         }
     }
 
+    func tellPaths() async {
+        for await change in node.pathChanges() {
+            tell(
+                PathLine(
+                    peer: change.peer.name, channel: change.channel, path: change.path.rawValue,
+                    why: change.why.rawValue))
+        }
+    }
+
     func tellStatistics(every interval: Duration) async {
         while (try? await Task.sleep(for: interval)) != nil {
             let counters = (try? await node.snapshot())?.activeCounters ?? [:]
@@ -262,6 +271,14 @@ private struct LossLine: Encodable {
     var last: UInt64
     var count: UInt64
     var reason: String
+}
+
+private struct PathLine: Encodable {
+    var event = "path"
+    var peer: String
+    var channel: String
+    var path: String
+    var why: String
 }
 
 private struct StatisticsLine: Encodable {

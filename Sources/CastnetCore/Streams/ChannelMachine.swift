@@ -42,6 +42,8 @@ package struct ChannelMachine: ~Copyable {
     private var isBlocked = false
     private var waitsUntil: Instant?
     private var stallCheckAt: Instant
+    /// When to look next whether members do not hear the group.
+    private var tellAt: Instant
     /// What can be sent again, and who wants it; nil: this channel leaves repair to PGM.
     private var retention: RetentionRing?
     private var desk: RepairDesk
@@ -58,6 +60,7 @@ package struct ChannelMachine: ~Copyable {
     private static let announceFrames: UInt64 = 256
     /// Small messages wait so long after a frame for others to share the next one.
     private static let packingTime = Duration.microseconds(200)
+    private static let tellInterval = Duration.milliseconds(50)
     private static let stallCheckInterval = Duration.milliseconds(250)
 
     /// `receiveBufferBytes` is the socket's buffer as the kernel accounts it; `frameSizeMax` the largest
@@ -102,6 +105,7 @@ package struct ChannelMachine: ~Copyable {
         restartAt = now
         bytesPerFrame = Double(frameSizeMax)
         stallCheckAt = now
+        tellAt = now
     }
 
     /// Payload bytes that wait to be cut.
@@ -189,6 +193,9 @@ package struct ChannelMachine: ~Copyable {
                 isBusy: sender.hasData, now: now)
         else { return inbound.inbox.counters.add(.limitMembersHit) }
         if change.isNew { mustAnnounce = true }
+        if let isDeaf = change.isDeaf {
+            inbound.inbox.events.append(.memberPath(report.member, isDeaf: isDeaf))
+        }
         if change.isBack { inbound.inbox.events.append(.memberBack(report.member)) }
         if change.hasLost, !change.isNew { pace.backOff(now: now) }
         if receiptFrame >= change.processedBefore || change.hasLost && openReceipts > 0 {
@@ -318,12 +325,15 @@ package struct ChannelMachine: ~Copyable {
     private mutating func headFrame(into frame: inout ByteBuffer, now: Instant) -> Bool {
         var builder = FrameBuilder(header(next, isHead: true), sizeMax: frameSize, into: &frame)
         announce(&builder, &frame, now: now)
-        builder.head(
-            HeadRecord(
-                next: next, oldest: oldest, firstOpenMessage: sender.firstOpenMessage),
-            into: &frame)
+        builder.head(headRecord, into: &frame)
         inbound.inbox.counters.add(.streamHeadsSent)
         return true
+    }
+
+    private var headRecord: HeadRecord {
+        mutating get {
+            HeadRecord(next: next, oldest: oldest, firstOpenMessage: sender.firstOpenMessage)
+        }
     }
 
     private func header(_ sequence: UInt64, isHead: Bool = false) -> FrameHeader {
@@ -335,14 +345,17 @@ package struct ChannelMachine: ~Copyable {
     /// T: at most 2,000 reports a second from all members, at most one in a millisecond from each.
     private var intervalMicroseconds: Int { max(1000, window.count * 500) }
 
-    private mutating func announce(
-        _ builder: inout FrameBuilder, _ frame: inout ByteBuffer, now: Instant
-    ) {
-        let record = AnnounceRecord(
+    private mutating func announcement(now: Instant) -> AnnounceRecord {
+        AnnounceRecord(
             identity: identity, digest: configurationDigest, oldest: oldest,
             firstOpenMessage: sender.firstOpenMessage,
             ageMilliseconds: UInt32(clamping: (now - (beganAt ?? now)).nanoseconds / 1_000_000))
-        builder.announce(record, into: &frame)
+    }
+
+    private mutating func announce(
+        _ builder: inout FrameBuilder, _ frame: inout ByteBuffer, now: Instant
+    ) {
+        builder.announce(announcement(now: now), into: &frame)
         announcedAt = now
         announcedFrame = next
         mustAnnounce = false
@@ -381,8 +394,19 @@ package struct ChannelMachine: ~Copyable {
                 return inbound.inbox.counters.add(.streamRepairsRefused)
             }
             inbound.repairFailed(stream, wait: .milliseconds(Int64(min(milliseconds, 60_000))), now: now)
+        case .head(let stream, _, let frame): headReceived(frame, of: stream, from: peer, now: now)
         case .request: inbound.inbox.counters.add(.streamRepairsRefused)
         }
+    }
+
+    /// The sender of a stream hears nothing of this node, and says how far it is.
+    private mutating func headReceived(
+        _ frame: ByteBuffer, of stream: UInt64, from peer: NodeIdentity, now: Instant
+    ) {
+        guard let header = try? decoder.decode(frame, into: &records), header.isHead,
+            header.streamID == stream, stream != streamID, records.announcement?.identity == peer
+        else { return inbound.inbox.counters.add(.streamRepairsRefused) }
+        inbound.headReceived(header, &records, bytes: frame.readableBytes, now: now)
     }
 
     /// A request could not be sent, or its link ended.
@@ -399,7 +423,9 @@ package struct ChannelMachine: ~Copyable {
         guard retention != nil, let last = ranges.last, last.upperBound < next else {
             return inbound.inbox.counters.add(.streamRepairsRefused)
         }
-        guard let wait = desk.asked(member, ranges, groupSize: window.count, now: now) else { return }
+        // What the group gets once more does not help who does not hear it.
+        let groupSize = window.isDeaf(member) ? 0 : window.count
+        guard let wait = desk.asked(member, ranges, groupSize: groupSize, now: now) else { return }
         inbound.inbox.counters.add(.streamRepairsDeferred)
         let milliseconds = UInt32(clamping: wait.nanoseconds / 1_000_000)
         answer(.later(stream: streamID, milliseconds: milliseconds), to: member)
@@ -495,6 +521,7 @@ package struct ChannelMachine: ~Copyable {
     package mutating func timerFired(now: Instant) {
         inbound.timerFired(now: now)
         retention?.expire(now: now)
+        tellUnheard(now: now)
         guard now >= stallCheckAt else { return }
         stallCheckAt = now + Self.stallCheckInterval
         let patience = max(Duration.seconds(1), .microseconds(20 * intervalMicroseconds))
@@ -504,11 +531,26 @@ package struct ChannelMachine: ~Copyable {
         }
     }
 
+    /// Members that seem not to hear the group learn over links how far the stream is.
+    private mutating func tellUnheard(now: Instant) {
+        guard retention != nil, now >= tellAt, window.isOwed(next: next) else { return }
+        tellAt = now + Self.tellInterval
+        for member in window.unheard(next: next, since: restartAt, now: now) {
+            var frame = ByteBuffer()
+            var builder = FrameBuilder(header(next, isHead: true), sizeMax: frameSize, into: &frame)
+            builder.announce(announcement(now: now), into: &frame)
+            builder.head(headRecord, into: &frame)
+            let packet = RepairPacket.head(stream: streamID, channel: configurationDigest, frame)
+            inbound.inbox.events.append(.headWanted(packet, to: member))
+        }
+    }
+
     /// When something is due that no arrival announces; nil: nothing is.
     package mutating func nextDeadline(now: Instant) -> Instant? {
         var deadline = earliest(earliest(inbound.nextDeadline, waitsUntil), desk.nextDeadline(now: now))
         deadline = earliest(deadline, heads.nextAt(isOwed: isBlocked || owesHeads(now: now)))
         if isBlocked || window.floor(next: next) < next { deadline = earliest(deadline, stallCheckAt) }
+        if retention != nil, window.isOwed(next: next) { deadline = earliest(deadline, tellAt) }
         return deadline
     }
 

@@ -79,6 +79,7 @@ struct InboundStreams: Sendable {
         let wasKnown = streams[index].identity != nil
         streams[index].feedback.heard(header)
         let announcement = wasKnown ? nil : records.announcement
+        if inbox.repaired != .tcp, streams[index].hearing.heardGroup(now: now) { tellPath(index) }
         let isNew = streams[index].received(header, &records, bytes: bytes, now: now, &inbox)
         if header.isHead {
             streams[index].feedback.hurry(now: now, using: &inbox.generator)
@@ -92,6 +93,23 @@ struct InboundStreams: Sendable {
         noteDue(index)
         if let announcement { announced(announcement, index) }
         return isNew
+    }
+
+    /// A head that the stream's sender sent over a link: it hears nothing of this member.
+    mutating func headReceived(
+        _ header: FrameHeader, _ records: inout [FrameRecord], bytes: Int, now: Instant
+    ) {
+        inbox.repaired = .tcp
+        received(header, &records, bytes: bytes, now: now)
+        guard let index = indices[header.streamID], streams[index].hearing.toldByLink(now: now) else {
+            return
+        }
+        tellPath(index)
+    }
+
+    private mutating func tellPath(_ index: Int) {
+        guard let identity = streams[index].identity else { return }
+        inbox.events.append(.ownPath(from: identity, isDeaf: streams[index].hearing.isDeaf))
     }
 
     private mutating func index(
@@ -244,10 +262,11 @@ struct InboundStreams: Sendable {
             let limit = streams[index].feedback.limit(
                 next: end, window: window(index, promised: promised, now: now))
             let (processed, bits) = streams[index].handling.report(next: next)
-            let position = Report.StreamPosition(
+            var position = Report.StreamPosition(
                 streamID: streams[index].id, first: streams[index].first, received: next, limit: limit,
                 processed: processed, gaps: streams[index].lost,
                 refused: streams[index].handling.refused, processedBits: bits)
+            position.isDeaf = streams[index].hearing.isDeaf
             report.streams.append(position)
             length += position.length
             if now < streams[index].dataAt + Self.activeTime { promised = promised - before + (limit - end) }

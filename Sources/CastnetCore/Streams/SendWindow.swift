@@ -19,6 +19,10 @@ struct SendWindow: Sendable {
         var processed: UInt64 = 0
         var lost: UInt32 = 0
         var refused: UInt32 = 0
+        /// It does not hear the group: nobody waits for what it can take.
+        var isDeaf = false
+        /// When it was last told over a link how far the stream is.
+        var toldAt: Instant?
         var pace: DeliveryRate
     }
 
@@ -28,6 +32,8 @@ struct SendWindow: Sendable {
         var isBack = false
         var hasLost = false
         var hasRefused = false
+        /// It does not hear the group any more, or does again.
+        var isDeaf: Bool?
         /// How far the member was before, and how far with everything handled.
         var before: UInt64 = 0
         var processedBefore: UInt64 = 0
@@ -51,6 +57,11 @@ struct SendWindow: Sendable {
     /// After so long without a frame, old limits are not trusted: others may use the memory by now.
     static let trustTime = Duration.milliseconds(100)
 
+    private static let deafPause = Duration.milliseconds(50)
+    private static let silentPause = Duration.milliseconds(400)
+    /// So many are told at a time.
+    private static let unheardMax = 64
+
     init(trust: UInt64, membersMax: Int, memory: Duration) {
         self.trust = trust
         self.memory = memory
@@ -64,6 +75,10 @@ struct SendWindow: Sendable {
     /// False also for a member that was thought gone.
     func expects(_ identity: NodeIdentity) -> Bool {
         members[identity.name].map { $0.identity == identity && $0.isListed } ?? false
+    }
+
+    func isDeaf(_ identity: NodeIdentity) -> Bool {
+        members[identity.name].map { $0.identity == identity && $0.isDeaf } ?? false
     }
 
     /// The first frame that must not leave; `.max` when nobody is waited for.
@@ -103,7 +118,7 @@ struct SendWindow: Sendable {
         for member in members.values {
             lowest = min(lowest, member.received)
             guard !member.isStalled else { continue }
-            end = min(end, member.limit)
+            if !member.isDeaf { end = min(end, member.limit) }
             floor = min(floor, member.received)
             processed = min(processed, member.processed)
         }
@@ -172,6 +187,8 @@ struct SendWindow: Sendable {
         change.isBack = member.isStalled
         change.hasLost = position.gaps > member.lost
         member.lost = max(member.lost, position.gaps)
+        if position.isDeaf != member.isDeaf { change.isDeaf = position.isDeaf }
+        member.isDeaf = position.isDeaf
         change.hasRefused = position.refused > member.refused
         member.refused = max(member.refused, position.refused)
         change.processedBefore = min(member.processed, change.before)
@@ -213,6 +230,21 @@ struct SendWindow: Sendable {
         refresh()
     }
 
+    /// Members that lack frames and either say that they do not hear the group or say nothing; each is named
+    /// again after a while.
+    mutating func unheard(next: UInt64, since restartAt: Instant, now: Instant) -> [NodeIdentity] {
+        var unheard: [NodeIdentity] = []
+        for (name, member) in members where member.received < next && member.isListed {
+            let pause = member.isDeaf ? Self.deafPause : Self.silentPause
+            let quietSince = member.isDeaf ? restartAt : max(member.heardAt, restartAt)
+            guard now >= max(quietSince, member.toldAt ?? restartAt) + pause else { continue }
+            members[name]?.toldAt = now
+            unheard.append(member.identity)
+            if unheard.count >= Self.unheardMax { break }
+        }
+        return unheard
+    }
+
     /// Gives up members that were silent for `patience` while frames were outstanding to them.
     mutating func stall(
         next: UInt64, since restartAt: Instant, patience: Duration, now: Instant
@@ -242,7 +274,7 @@ struct SendWindow: Sendable {
     mutating func slowestRate(isBusy: Bool, now: Instant) -> Double? {
         var slowest: Double?
         for name in members.keys {
-            guard members[name]?.isStalled == false else { continue }
+            guard members[name]?.isStalled == false, members[name]?.isDeaf == false else { continue }
             guard let rate = members[name]?.pace.maximum(isBusy: isBusy, now: now) else { return nil }
             slowest = min(slowest ?? rate, rate)
         }

@@ -18,6 +18,12 @@ package enum StreamEvent: Sendable {
     case repairWanted(stream: UInt64, from: NodeIdentity, [ClosedRange<UInt64>])
     /// Send this to a member that asked; `bytes` of frames are in it.
     case repairAnswer(RepairPacket, to: NodeIdentity, bytes: Int)
+    /// Tell a member that seems not to hear the group, over a link, how far the own stream is.
+    case headWanted(RepairPacket, to: NodeIdentity)
+    /// How frames get to a member of the own stream has changed.
+    case memberPath(NodeIdentity, isDeaf: Bool)
+    /// How a peer's frames get here has changed.
+    case ownPath(from: NodeIdentity, isDeaf: Bool)
     /// Another node has the channel configured differently.
     case digestDiffers(NodeIdentity)
 }

@@ -19,6 +19,7 @@ struct StreamReceiver: Sendable {
     private(set) var heardAt: Instant
     private(set) var dataAt: Instant
     var feedback = Feedback()
+    var hearing: Hearing
     var requests: RepairRequests
     private var messages: MessageAssembly?
     private var reorder: ReorderBuffer
@@ -37,6 +38,7 @@ struct StreamReceiver: Sendable {
         next = first
         heardAt = now
         dataAt = now
+        hearing = Hearing(now: now)
         reorder = ReorderBuffer(first: first)
         requests = RepairRequests(isRepaired: isRepaired)
     }

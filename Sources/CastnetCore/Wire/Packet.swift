@@ -33,6 +33,7 @@ package enum Packet: Hashable, Sendable {
         case repairFrames = 0x41
         case repairGone = 0x42
         case repairLater = 0x43
+        case repairHead = 0x44
         // 0x60–0x6F: directory.
     }
 

@@ -10,6 +10,9 @@ package enum RepairPacket: Hashable, Sendable {
     case gone(stream: UInt64, ClosedRange<UInt64>)
     /// Others are being served: ask again after so many milliseconds.
     case later(stream: UInt64, milliseconds: UInt32)
+    /// A head of a stream for a member that seems not to hear the group: the whole frame, and the digest of
+    /// the channel.
+    case head(stream: UInt64, channel: UInt64, ByteBuffer)
 
     package static let rangesMax = 64
     /// Bytes of frames in one packet.
@@ -17,7 +20,8 @@ package enum RepairPacket: Hashable, Sendable {
 
     package var stream: UInt64 {
         switch self {
-        case .request(let stream, _), .frames(let stream, _), .gone(let stream, _), .later(let stream, _):
+        case .request(let stream, _), .frames(let stream, _), .gone(let stream, _), .later(let stream, _),
+            .head(let stream, _, _):
             stream
         }
     }
@@ -28,6 +32,7 @@ package enum RepairPacket: Hashable, Sendable {
         case .frames: .repairFrames
         case .gone: .repairGone
         case .later: .repairLater
+        case .head: .repairHead
         }
     }
 
@@ -39,6 +44,9 @@ package enum RepairPacket: Hashable, Sendable {
         case .frames(_, let frames): buffer.writeImmutableBuffer(frames)
         case .gone(_, let range): buffer.writeMultipleIntegers(range.lowerBound, range.upperBound)
         case .later(_, let milliseconds): buffer.writeInteger(milliseconds)
+        case .head(_, let channel, let frame):
+            buffer.writeInteger(channel)
+            buffer.writeImmutableBuffer(frame)
         }
     }
 
@@ -55,6 +63,10 @@ package enum RepairPacket: Hashable, Sendable {
             self = .request(stream: stream, ranges)
         case .repairFrames: self = .frames(stream: stream, body.readSlice(length: body.readableBytes) ?? body)
         case .repairGone: self = .gone(stream: stream, try Self.range(&body, after: nil))
+        case .repairHead:
+            let channel = try body.read(UInt64.self)
+            self = .head(
+                stream: stream, channel: channel, body.readSlice(length: body.readableBytes) ?? body)
         default: self = .later(stream: stream, milliseconds: try body.read(UInt32.self))
         }
     }

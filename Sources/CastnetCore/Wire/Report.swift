@@ -35,6 +35,8 @@ package struct Report: Hashable, Sendable {
         package var first: UInt64
         /// Messages that asked to be handled and never will be, in all.
         package var refused: UInt32
+        /// True: it does not hear the group, and has frames over links only.
+        package var isDeaf = false
 
         package init(
             streamID: UInt64, first: UInt64 = 1, received: UInt64, limit: UInt64, processed: UInt64,
@@ -58,8 +60,8 @@ package struct Report: Hashable, Sendable {
             return processedBits[Int(offset / 8)] & 0x80 >> UInt8(offset % 8) != 0
         }
 
-        static let lengthMax = 3 + 49 + 32
-        package var length: Int { 3 + 49 + processedBits.count }
+        static let lengthMax = 3 + 50 + 32
+        package var length: Int { 3 + 50 + processedBits.count }
     }
 
     /// Bytes of the datagram.
@@ -76,7 +78,8 @@ package struct Report: Hashable, Sendable {
             buffer.writeMultipleIntegers(
                 UInt8(1), UInt16(truncatingIfNeeded: stream.length - 3), stream.streamID, stream.received,
                 stream.limit, stream.processed, stream.gaps, stream.first,
-                stream.refused, UInt8(truncatingIfNeeded: stream.processedBits.count))
+                stream.refused, UInt8(stream.isDeaf ? 1 : 0),
+                UInt8(truncatingIfNeeded: stream.processedBits.count))
             buffer.writeBytes(stream.processedBits)
         }
     }
@@ -106,9 +109,9 @@ package struct Report: Hashable, Sendable {
 extension Report.StreamPosition {
     fileprivate init(reading body: inout ByteBuffer) throws(WireError) {
         guard
-            let (streamID, received, limit, processed, gaps, first, refused, bits) =
+            let (streamID, received, limit, processed, gaps, first, refused, flags, bits) =
                 body.readMultipleIntegers(
-                    as: (UInt64, UInt64, UInt64, UInt64, UInt32, UInt64, UInt32, UInt8).self),
+                    as: (UInt64, UInt64, UInt64, UInt64, UInt32, UInt64, UInt32, UInt8, UInt8).self),
             bits <= 32, let bitmap = body.readBytes(length: Int(bits))
         else { throw .truncated }
         guard limit <= FrameWire.numberMax, received <= limit, processed <= received, first <= received else {
@@ -119,5 +122,6 @@ extension Report.StreamPosition {
             gaps: gaps,
             refused: refused,
             processedBits: bitmap)
+        isDeaf = flags & 1 != 0
     }
 }

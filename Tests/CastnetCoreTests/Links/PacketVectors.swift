@@ -106,6 +106,10 @@ enum PacketVectors {
             name: "repair later", packet: .repair(.later(stream: 0xB2, milliseconds: 200)),
             hex:
                 "0000000e430000000000000000b2000000c8"),
+        Vector(
+            name: "repair head", packet: .repair(.head(stream: 0xB2, channel: 0xC3, bytes("abc"))),
+            hex:
+                "00000015440000000000000000b200000000000000c3616263"),
     ]
 
     static func hex(_ packet: Packet) -> String {
