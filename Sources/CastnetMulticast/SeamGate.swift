@@ -25,62 +25,70 @@
         }
 
         package let settings: Settings
-        /// A value, so that a packet costs one access to this memory.
-        private var judge: PacketJudge
+        /// A value, so that a packet costs one access to this memory. Unchecked: only the socket's thread has
+        /// it, for every packet.
+        @exclusivity(unchecked) private var judge: PacketJudge
 
         package init(_ settings: Settings, now: Instant) {
             self.settings = settings
-            judge = PacketJudge(settings, now: now)
+            unsafe judge = PacketJudge(settings, now: now)
         }
 
         /// The time of the turn: the caller sets it.
         package var now: Instant {
-            get { judge.now }
-            set { judge.now = newValue }
+            get { unsafe judge.now }
+            set { unsafe judge.now = newValue }
         }
-        package var counters: CounterSet { judge.admission.counters }
+        package var counters: CounterSet { unsafe judge.admission.counters }
         /// The socket is open, and sends this stream.
-        package func opened(tsi: UInt64) { judge.admission.opened(tsi: tsi, now: judge.now) }
+        package func opened(tsi: UInt64) { unsafe judge.admission.opened(tsi: tsi, now: judge.now) }
         /// libpgm misses nothing of any stream.
-        var isWhole: Bool { judge.admission.isWhole }
+        var isWhole: Bool { unsafe judge.admission.isWhole }
         /// libpgm has delivered this packet.
         func delivered(tsi: UInt64, sequence: UInt32) {
-            judge.admission.delivered(tsi, sequence, now: judge.now)
+            unsafe judge.admission.delivered(tsi, sequence, now: judge.now)
         }
         /// libpgm did not deliver what it could have.
-        func doubt() { judge.admission.doubt() }
+        func doubt() { unsafe judge.admission.doubt() }
         /// When the first packet that a fault holds back is due.
-        package var heldUntil: Instant? { judge.heldUntil }
+        package var heldUntil: Instant? { unsafe judge.heldUntil }
         /// The packets that are due, in the order in which they came.
-        package func release() -> [ReleasedPacket] { judge.release() }
+        package func release() -> [ReleasedPacket] { unsafe judge.release() }
 
         var hooks: castnet_seam_hooks {
             unsafe castnet_seam_hooks(
                 context: Unmanaged.passUnretained(self).toOpaque(),
                 received: { context, bytes, length, source, port, destination, isOnSend, spm in
                     guard let context = unsafe context else { return .reject }
-                    let gate = unsafe Unmanaged<SeamGate>.fromOpaque(context).takeUnretainedValue()
                     let packet = unsafe UnsafeBufferPointer(start: bytes, count: length).span
                     let arrival = Admission.Arrival(
                         source: source, port: port, destination: destination, isOnSend: isOnSend)
-                    let (verdict, made) = gate.judge.received(packet, arrival)
-                    if let made {
-                        for (index, byte) in made.encoded(dataPort: gate.settings.admission.dataPort)
-                            .enumerated()
-                        { unsafe spm[index] = byte }
+                    return unsafe SeamGate.borrow(context) { gate in
+                        let (verdict, made) = unsafe gate.judge.received(packet, arrival)
+                        guard let made else { return verdict }
+                        let bytes = made.encoded(dataPort: gate.settings.admission.dataPort)
+                        for (index, byte) in bytes.enumerated() { unsafe spm[index] = byte }
+                        return verdict
                     }
-                    return verdict
                 },
                 sending: { context, bytes, length, destination, port, steered in
                     guard let context = unsafe context else { return 1 }
-                    let gate = unsafe Unmanaged<SeamGate>.fromOpaque(context).takeUnretainedValue()
                     let packet = unsafe UnsafeBufferPointer(start: bytes, count: length).span
-                    let (copies, port) = gate.judge.sending(
-                        packet, DatagramAddress(address: destination, port: port))
+                    let address = DatagramAddress(address: destination, port: port)
+                    let (copies, port) = unsafe SeamGate.borrow(context) { gate in
+                        unsafe gate.judge.sending(packet, address)
+                    }
                     unsafe steered.pointee = port ?? 0
                     return copies
                 },
                 plain: settings.isPlain, shift: settings.shift)
+        }
+
+        /// Nobody counts a reference for a packet: the socket holds one.
+        private static func borrow<Result>(
+            _ context: UnsafeMutableRawPointer, _ body: (SeamGate) -> Result
+        ) -> Result {
+            unsafe Unmanaged<SeamGate>.fromOpaque(context)._withUnsafeGuaranteedRef(body)
         }
     }
 #endif

@@ -30,6 +30,7 @@ package struct ChannelMachine: ~Copyable {
     private let fixedRate: Double?
     private var heads: HeadSchedule
     private var frameAt: Instant?
+    private let openedAt: Instant
     /// When the own stream's first frame left.
     private var beganAt: Instant?
     /// When frames began to leave after a pause: before that nobody had to report.
@@ -61,6 +62,8 @@ package struct ChannelMachine: ~Copyable {
     /// Small messages wait so long after a frame for others to share the next one.
     private static let packingTime = Duration.microseconds(200)
     private static let tellInterval = Duration.milliseconds(50)
+    /// So long after a channel was opened everybody is in the directory who was there before.
+    private static let acquaintanceTime = Duration.seconds(1)
     private static let stallCheckInterval = Duration.milliseconds(250)
 
     /// `receiveBufferBytes` is the socket's buffer as the kernel accounts it; `frameSizeMax` the largest
@@ -102,6 +105,7 @@ package struct ChannelMachine: ~Copyable {
         pace = GroupPace(now: now)
         fixedRate = settings.rate.map { Double(max(1, $0)) }
         heads = HeadSchedule()
+        openedAt = now
         restartAt = now
         bytesPerFrame = Double(frameSizeMax)
         stallCheckAt = now
@@ -303,8 +307,10 @@ package struct ChannelMachine: ~Copyable {
         _ buffer: ByteBuffer, at start: Int, part: RetentionRing.Part?, now: Instant
     ) {
         let length = buffer.writerIndex - start
-        if retention?.isSlabFull == true, knowsMembers(now) {
-            retention?.trim(before: window.owedFrom(next: next))
+        if retention?.isSlabFull == true, window.count > 0 {
+            // Who hears the stream from its first frame on may not have reached the directory yet.
+            let share = now < openedAt + Self.acquaintanceTime ? 8 : 32
+            retention?.trim(before: window.owedFrom(next: next), keepingOneIn: share)
         }
         if let part {
             if retention?.keep(part, length: length, now: now) == true { return }
@@ -315,11 +321,6 @@ package struct ChannelMachine: ~Copyable {
             }
         }
         retention?.keep(buffer, at: start, length: length, now: now)
-    }
-
-    /// Who hears the stream from its first frame on may not have reached the directory yet.
-    private func knowsMembers(_ now: Instant) -> Bool {
-        window.count > 0 && beganAt.map { now >= $0 + .seconds(1) } ?? false
     }
 
     private mutating func headFrame(into frame: inout ByteBuffer, now: Instant) -> Bool {

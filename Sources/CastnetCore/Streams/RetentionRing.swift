@@ -20,7 +20,6 @@ struct RetentionRing: Sendable {
     private let bytesMax: Int
     private let ageMax: Duration
     private let slabCharge: Int
-    private let trimmedBytes: Int
     private var full = Deque<RetentionSlab>()
     /// The slab of the newest frames.
     private var open = RetentionSlab()
@@ -36,13 +35,12 @@ struct RetentionRing: Sendable {
         self.bytesMax = bytesMax
         self.ageMax = ageMax
         slabCharge = min(Self.slabChargeMax, bytesMax / Self.slabsAtLeast)
-        trimmedBytes = bytesMax / 32
     }
 
     /// The oldest frame that is kept; the next to be sent when none is.
     var oldest: UInt64 { full.first?.first ?? open.first }
 
-    /// True when the next frame begins a slab: the moment to ``trim(before:)``.
+    /// True when the next frame begins a slab: the moment to ``trim(before:keepingOneIn:)``.
     var isSlabFull: Bool { open.charge >= slabCharge }
 
     // MARK: Keeping
@@ -82,10 +80,10 @@ struct RetentionRing: Sendable {
         expire(now: now)
     }
 
-    /// Drops what every member has, but for the newest of it. Not all that may be kept should be when nobody
-    /// can want it: memory that is written once in a long while is in no cache.
-    mutating func trim(before wanted: UInt64) {
-        while full.count > 1, bytes > trimmedBytes, full[1].first <= wanted { dropOldest() }
+    /// Drops what every member has, but for the newest of it: this share of the bytes allowed. Not all that
+    /// may be kept should be when nobody can want it: memory written once in a long while is in no cache.
+    mutating func trim(before wanted: UInt64, keepingOneIn share: Int) {
+        while full.count > 1, bytes > bytesMax / share, full[1].first <= wanted { dropOldest() }
     }
 
     private mutating func count(_ length: Int, now: Instant) {

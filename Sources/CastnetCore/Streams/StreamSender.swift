@@ -68,7 +68,7 @@ struct StreamSender: Sendable {
                 break
             }
             isFilled = true
-            if turns.lanes[index].queue.isEmpty { turns.retireCurrent() }
+            if turns.lanes[index].isEmpty { turns.retireCurrent() }
         }
         return isFilled
     }
@@ -77,7 +77,9 @@ struct StreamSender: Sendable {
     private mutating func place(
         _ index: Int, _ builder: inout FrameBuilder, _ buffer: inout ByteBuffer, _ sent: inout Sent
     ) -> Bool {
-        guard turns.lanes[index].cut == nil else { return chunk(index, &builder, &buffer, &sent) }
+        guard !turns.lanes[index].cut.isUnderWay else {
+            return chunk(index, nil, &builder, &buffer, &sent)
+        }
         var queue = Deque<OutboundCast>()
         swap(&queue, &turns.lanes[index].queue)
         let isWritten = run(&queue, &builder, &buffer, &sent)
@@ -152,10 +154,13 @@ struct StreamSender: Sendable {
             open.append(nextMessage)
             openBytes += total
         }
-        turns.lanes[index].cut = TopicTurns.Cut(number: nextMessage, block: block, offset: 0, total: total)
+        turns.lanes[index].cut = TopicTurns.Cut(
+            number: nextMessage, block: block, payload: cast.payload, total: total, token: cast.token,
+            asksProcessed: cast.asksProcessed)
+        turns.lanes[index].queue.removeFirst()
         nextMessage += 1
         if let token = cast.token { sent.begun.append(token) }
-        return chunk(index, &builder, &buffer, &sent)
+        return chunk(index, start, &builder, &buffer, &sent)
     }
 
     private func start(of cast: OutboundCast, block: ByteBuffer, total: Int) -> ChunkStart {
@@ -165,60 +170,51 @@ struct StreamSender: Sendable {
             asksProcessed: cast.asksProcessed)
     }
 
-    /// Writes as much as fits of the message that is being cut.
+    /// Writes as much as fits of the message that is being cut, from its `start` or from where it stands.
     private mutating func chunk(
-        _ index: Int, _ builder: inout FrameBuilder, _ buffer: inout ByteBuffer, _ sent: inout Sent
+        _ index: Int, _ start: ChunkStart?, _ builder: inout FrameBuilder, _ buffer: inout ByteBuffer,
+        _ sent: inout Sent
     ) -> Bool {
-        guard var cut = turns.lanes[index].cut, let cast = turns.lanes[index].queue.first else {
-            return false
-        }
-        let start = cut.offset == 0 ? start(of: cast, block: cut.block, total: cut.total) : nil
-        let left = cut.total - cut.offset
+        let (offset, total) = (turns.lanes[index].cut.offset, turns.lanes[index].cut.total)
         let isAlone = start == nil && builder.length(in: buffer) == FrameWire.headerLength
-        let length = min(builder.chunkRoom(start, in: buffer), left)
-        guard length > 0 || left == 0 else { return false }
+        let length = min(builder.chunkRoom(start, in: buffer), total - offset)
+        guard length > 0 || total == offset else { return false }
         sent.part = nil
-        let offset = UInt64(cut.offset)
+        let number = turns.lanes[index].cut.number
+        let place = UInt64(offset)
         var record: Int?
         if start == nil {
-            builder.continueChunk(cut.number, offset: offset, length: length, into: &buffer)
+            builder.continueChunk(number, offset: place, length: length, into: &buffer)
         } else {
-            record = builder.beginChunk(cut.number, offset: offset, start: start, into: &buffer)
+            record = builder.beginChunk(number, offset: place, start: start, into: &buffer)
         }
-        let headers = min(length, max(0, cut.block.readableBytes - cut.offset))
-        if headers > 0, let part = cut.block.getSlice(at: cut.block.readerIndex + cut.offset, length: headers)
-        {
-            buffer.writeImmutableBuffer(part)
-        }
-        let from = cast.payload.readerIndex + cut.offset + headers - cut.block.readableBytes
-        if let part = cast.payload.getSlice(at: from, length: length - headers) {
-            buffer.writeImmutableBuffer(part)
-        }
+        let fromPayload = turns.lanes[index].cut.write(length, into: &buffer)
         if let record { builder.endChunk(record, in: &buffer) }
-        cut.offset += length
-        guard cut.offset == cut.total else {
-            if isAlone, headers == 0 {
-                sent.part = RetentionRing.Part(
-                    number: cut.number, offset: offset, length: length, start: from)
-            }
-            turns.lanes[index].cut = cut
-            turns.took(messages: 0, bytes: length - headers)
-            return true
+        let isComplete = offset + length == total
+        turns.took(messages: isComplete ? 1 : 0, bytes: fromPayload)
+        if isComplete {
+            complete(index, &sent)
+        } else if isAlone, fromPayload == length {
+            let start = turns.lanes[index].cut.payloadStart(place)
+            sent.part = RetentionRing.Part(number: number, offset: place, length: length, start: start)
         }
-        turns.lanes[index].cut = nil
-        turns.lanes[index].queue.removeFirst()
-        turns.took(messages: 1, bytes: length - headers)
+        return true
+    }
+
+    /// The last chunk of a message has left.
+    private mutating func complete(_ index: Int, _ sent: inout Sent) {
+        let cut = turns.lanes[index].cut
+        turns.lanes[index].cut = TopicTurns.Cut()
         close(cut)
         sent.messages += 1
-        if cast.asksProcessed { sent.asksProcessed = true }
-        if let token = cast.token { sent.tokens.append(token) }
-        return true
+        if cut.asksProcessed { sent.asksProcessed = true }
+        if let token = cut.token { sent.tokens.append(token) }
     }
 
     /// The payload of the message of which a part has just left; nil: it is complete.
     func payload(of part: RetentionRing.Part) -> ByteBuffer? {
-        guard let index = turns.current, turns.lanes[index].cut?.number == part.number else { return nil }
-        return turns.lanes[index].queue.first?.payload
+        guard let index = turns.current, turns.lanes[index].cut.number == part.number else { return nil }
+        return turns.lanes[index].cut.payload
     }
 
     /// A message is complete: another large one may begin.
@@ -227,5 +223,25 @@ struct StreamSender: Sendable {
         open.remove(at: position)
         openBytes -= cut.total
         turns.unpark()
+    }
+}
+
+extension TopicTurns.Cut {
+    /// Writes the next `length` bytes; returns how many of them are the payload's.
+    fileprivate mutating func write(_ length: Int, into buffer: inout ByteBuffer) -> Int {
+        let headers = min(length, max(0, block.readableBytes - offset))
+        if headers > 0 {
+            buffer.writeBytes(block.readableBytesSpan.extracting(offset..<offset + headers))
+        }
+        defer { offset += length }
+        guard length > headers else { return 0 }
+        let start = offset + headers - block.readableBytes
+        buffer.writeBytes(payload.readableBytesSpan.extracting(start..<start + length - headers))
+        return length - headers
+    }
+
+    /// Where in the payload's buffer a chunk at `offset` begins, which is behind the headers.
+    fileprivate func payloadStart(_ offset: UInt64) -> Int {
+        payload.readerIndex + Int(offset) - block.readableBytes
     }
 }

@@ -6,19 +6,27 @@ internal import NIOCore
 ///
 /// Memory: what was submitted and not yet cut. A lane without messages is kept while there are few.
 struct TopicTurns: Sendable {
-    /// How far the message in front of a lane has been cut into chunks.
+    /// The message that is being cut into chunks, and how far it is. Its parts are read where they stand: a
+    /// copy of it would count a reference for each.
     struct Cut: Sendable {
-        var number: UInt64
+        /// 0: none is.
+        var number: UInt64 = 0
         /// The encoded headers; the payload follows.
-        var block: ByteBuffer
-        var offset: Int
-        var total: Int
+        var block = ByteBuffer()
+        var payload = ByteBuffer()
+        var offset = 0
+        var total = 0
+        var token: UInt64?
+        var asksProcessed = false
+        var isUnderWay: Bool { number > 0 }
     }
 
     struct Lane: Sendable {
         var topic: Topic
+        /// What follows the message that is being cut.
         var queue = Deque<OutboundCast>()
-        var cut: Cut?
+        var cut = Cut()
+        var isEmpty: Bool { queue.isEmpty && !cut.isUnderWay }
     }
 
     private static let idleLanesMax = 256
@@ -47,7 +55,7 @@ struct TopicTurns: Sendable {
         queuedBytes += cast.payload.readableBytes
         queuedCount += 1
         let index = lane(of: cast.topic)
-        if lanes[index].queue.isEmpty { ready.append(index) }
+        if lanes[index].isEmpty { ready.append(index) }
         lanes[index].queue.append(cast)
     }
 

@@ -109,11 +109,11 @@ import Testing
         for number in 1...600 as ClosedRange<UInt64> {
             keep(number, frame(number, length: 1000), in: &ring, now: start)
         }
-        ring.trim(before: 1)
+        ring.trim(before: 1, keepingOneIn: 32)
         #expect(ring.oldest == 1)
-        ring.trim(before: 300)
+        ring.trim(before: 300, keepingOneIn: 32)
         #expect(ring.oldest > 200 && ring.oldest <= 300)
-        ring.trim(before: 601)
+        ring.trim(before: 601, keepingOneIn: 32)
         #expect(ring.bytes > 32 << 10 && ring.bytes < 160 << 10 && ring.oldest > 400)
     }
 
