@@ -162,7 +162,7 @@
         /// Takes one packet, if there is one, in place of what the buffer holds. Whenever libpgm is asked for
         /// more it serves timers and repairs, too, of which at most one leaves.
         package mutating func receive(into buffer: inout ByteBuffer) throws(PGMError) -> Received {
-            if taken == run.count {
+            if unsafe taken == run.count {
                 let received = try take()
                 guard case .packet = received else { return received }
             }
