@@ -24,7 +24,6 @@ struct ReorderBuffer: Sendable {
 
     var isEmpty: Bool { held.isEmpty && missing.isEmpty && gone.isEmpty }
     var heldCount: Int { held.count }
-    var missingCount: UInt64 { missing.reduce(0) { $0 + UInt64($1.count) } }
 
     /// Every number below `next` exists; true: some of them are missing that nobody knew of.
     mutating func extend(to next: UInt64) -> Bool {
@@ -91,28 +90,17 @@ struct ReorderBuffer: Sendable {
     // MARK: Searching
 
     private func hole(of sequence: UInt64) -> Int? {
-        var (low, high) = (0, missing.count)
-        while low < high {
-            let middle = (low + high) / 2
-            if missing[middle].upperBound < sequence { low = middle + 1 } else { high = middle }
-        }
-        return low < missing.count && missing[low].contains(sequence) ? low : nil
+        let index = missing.indices.partitioningIndex { missing[$0].upperBound >= sequence }
+        return index < missing.count && missing[index].contains(sequence) ? index : nil
     }
 
     private func place(of sequence: UInt64) -> Int {
-        var (low, high) = (0, held.count)
-        while low < high {
-            let middle = (low + high) / 2
-            if held[middle].sequence < sequence { low = middle + 1 } else { high = middle }
-        }
-        return low
+        held.indices.partitioningIndex { held[$0].sequence >= sequence }
     }
 
     private mutating func cut(_ part: ClosedRange<UInt64>, from index: Int) {
-        let hole = missing[index]
-        var rest: [ClosedRange<UInt64>] = []
-        if hole.lowerBound < part.lowerBound { rest.append(hole.lowerBound...part.lowerBound - 1) }
-        if hole.upperBound > part.upperBound { rest.append(part.upperBound + 1...hole.upperBound) }
+        var rest = [missing[index]]
+        rest.subtract(part)
         missing.replaceSubrange(index...index, with: rest)
     }
 }
