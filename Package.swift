@@ -104,6 +104,13 @@ let package = Package(
         .testTarget(
             name: "SimulationTests", dependencies: ["CastnetCore", "CastnetTestKit", nioCore],
             swiftSettings: dialect),
+        .executableTarget(
+            name: "Simulator",
+            dependencies: [
+                "CastnetCore", "CastnetTestKit",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Tests/Simulator", swiftSettings: dialect),
         .testTarget(
             name: "LabTests", dependencies: ["CastnetLab", "Castnet", "CastnetTestKit"],
             swiftSettings: dialect),

@@ -45,7 +45,7 @@
         private static let countingPause = Duration.milliseconds(5)
 
         /// Why libpgm's packets go to the kernel one by one and unjudged; nil: they go through the seam.
-        let seamProblem: String?
+        private(set) var seamProblem: String?
         /// Why the channel broke; nil: it did not.
         private(set) var failure: CastnetError?
         var due: Due = []
@@ -57,12 +57,14 @@
         private let sink: any ChannelSink
         private let mailbox: ChannelMailbox
         /// Judges every packet for the seam.
-        private let gate: SeamGate
+        private var gate: SeamGate
         private let name: String
+        private let faults: FaultSettings?
+        private var options: PGMOptions
         private var machine: ChannelMachine
         private var socket: PGMSocket?
-        private let descriptors: PGMSocket.Descriptors
-        private let reportDescriptor: Int32
+        private var descriptors: PGMSocket.Descriptors
+        private var reportDescriptor: Int32
         private var drops: KernelDrops
 
         private var own = CounterSet()
@@ -87,12 +89,30 @@
         static func open(
             key: UInt64, opening: ChannelOpening, epoll: Int32, now: Instant
         ) throws -> ChannelDriver {
-            let (name, interface) = (opening.settings.name, opening.options.interface)
             let gate = SeamGate(SeamGate.Settings(opening.options, faults: opening.settings.faults), now: now)
-            let opened: PGMSocket
-            do { opened = try PGMSocket(opening.options, gate: gate) } catch {
+            let opened = try open(opening.options, gate, of: opening.settings.name)
+            let report = try openReports(opening.options.interface, of: opening.settings.name)
+            var driver = ChannelDriver(
+                key: key, opening: opening, epoll: epoll, gate: gate, socket: opened, report: report, now: now
+            )
+            do { try driver.register() } catch {
+                driver.unregister()
+                throw error
+            }
+            return driver
+        }
+
+        private static func open(
+            _ options: PGMOptions, _ gate: SeamGate, of name: String
+        ) throws -> PGMSocket {
+            do { return try PGMSocket(options, gate: gate) } catch {
                 throw CastnetError(.multicastUnavailable, "channel \(name): \(error)", underlying: error)
             }
+        }
+
+        private static func openReports(
+            _ interface: InterfaceChoice, of name: String
+        ) throws -> (descriptor: Int32, address: DatagramAddress) {
             var port: UInt16 = 0
             let report = unsafe castnet_udp_open(interface.address, 1 << 20, &port)
             guard report >= 0 else {
@@ -100,14 +120,31 @@
                     .multicastUnavailable,
                     "channel \(name): no socket for reports on \(interface.name): \(errorText(-report))")
             }
-            var driver = ChannelDriver(
-                key: key, opening: opening, epoll: epoll, gate: gate, socket: opened,
-                report: (report, DatagramAddress(address: interface.address, port: port)), now: now)
-            do { try driver.register() } catch {
-                driver.unregister()
-                throw error
-            }
-            return driver
+            return (report, DatagramAddress(address: interface.address, port: port))
+        }
+
+        /// Goes on with other sockets, on an interface that took the place of the one before: the streams
+        /// and their numbers stay. Where it throws nothing has changed.
+        mutating func move(to interface: InterfaceChoice, now: Instant) throws {
+            var moved = options
+            moved.interface = interface
+            let gate = SeamGate(SeamGate.Settings(moved, faults: faults), now: now)
+            let opened = try Self.open(moved, gate, of: name)
+            let report = try Self.openReports(interface, of: name)
+            retireCounters()
+            unregister()
+            options = moved
+            self.gate = gate
+            seamProblem = opened.seamProblem
+            descriptors = opened.descriptors
+            socket = consume opened
+            reportDescriptor = report.descriptor
+            drops = KernelDrops(
+                descriptor: descriptors.receive, hearsOwn: moved.loop || interface.isLoopback, now: now)
+            (retryAt, waitsForWritable, failuresInARow, pgmDeadline) = (nil, false, 0, now)
+            machine.moved(reportAddress: report.address, now: now)
+            try register()
+            due = [.receive, .outbox]
         }
 
         private init(
@@ -118,6 +155,8 @@
             self.epoll = epoll
             self.gate = gate
             name = opening.settings.name
+            faults = opening.settings.faults
+            options = opening.options
             sink = opening.sink
             mailbox = opening.mailbox
             descriptors = socket.descriptors
@@ -402,7 +441,7 @@
             due.insert(.outbox)
         }
 
-        mutating func subscriptionsChanged() { machine.subscriptionsChanged() }
+        mutating func subscriptionsChanged(epoch: UInt64) { machine.subscriptionsChanged(epoch: epoch) }
 
         mutating func ended(_ mark: FrameMark, isHandled: Bool, now: Instant) {
             machine.ended(mark, isHandled: isHandled, now: now)
@@ -427,16 +466,25 @@
         private mutating func collectCounters() -> CounterSet {
             var all = machine.counters
             all.merge(own)
-            all.merge(gate.counters)
-            if let facts = socket?.seamFacts {
-                all.set(.seamBatches, facts.batchesIn &+ facts.batchesOut)
-                all.set(.seamFailed, facts.failed)
-                all.set(.seamSegmentsRefused, facts.segmentsRefused)
-            }
+            all.merge(socketCounters())
             if seamProblem != nil { all.set(.seamAbsent, 1) }
-            all.set(.kernelDropped, drops.count)
             return all
         }
+
+        /// What the sockets of now have counted.
+        private mutating func socketCounters() -> CounterSet {
+            var counters = gate.counters
+            if let facts = socket?.seamFacts {
+                counters.set(.seamBatches, facts.batchesIn &+ facts.batchesOut)
+                counters.set(.seamFailed, facts.failed)
+                counters.set(.seamSegmentsRefused, facts.segmentsRefused)
+            }
+            counters.set(.kernelDropped, drops.count)
+            return counters
+        }
+
+        /// What these sockets counted stays counted.
+        private mutating func retireCounters() { own.merge(socketCounters()) }
 
         /// Messages to the group; without the seam only the data frames are known.
         private mutating func messagesSent() -> UInt64 {

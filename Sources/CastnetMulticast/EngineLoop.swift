@@ -111,7 +111,9 @@
             channels[key]?.driver.membersChanged(members, frameSizeMax: frameSizeMax, now: now)
         }
 
-        func subscriptionsChanged(of key: UInt64) { channels[key]?.driver.subscriptionsChanged() }
+        func subscriptionsChanged(epoch: UInt64, of key: UInt64) {
+            channels[key]?.driver.subscriptionsChanged(epoch: epoch)
+        }
 
         func ended(_ mark: FrameMark, isHandled: Bool, on key: UInt64) {
             channels[key]?.driver.ended(mark, isHandled: isHandled, now: now)
@@ -127,6 +129,11 @@
 
         func repairWritten(_ bytes: Int, to member: NodeIdentity, on key: UInt64) {
             channels[key]?.driver.repairWritten(bytes, to: member, now: now)
+        }
+
+        /// The interface of a channel is another one now.
+        func move(_ key: UInt64, to interface: InterfaceChoice) throws {
+            try channels[key]?.driver.move(to: interface, now: now)
         }
 
         func close(_ key: UInt64, linger: Duration, then done: @escaping @Sendable () -> Void) {

@@ -110,8 +110,8 @@ package final class PGMChannel: Sendable {
         }
 
         /// What the node subscribes has changed.
-        package func subscriptionsChanged() {
-            engine.post { [key] loop in loop.subscriptionsChanged(of: key) }
+        package func subscriptionsChanged(epoch: UInt64) {
+            engine.post { [key] loop in loop.subscriptionsChanged(epoch: epoch, of: key) }
         }
 
         /// A delivered message was handled, or will never be. Any thread.
@@ -134,6 +134,16 @@ package final class PGMChannel: Sendable {
             engine.post { [key] loop in loop.repairWritten(bytes, to: member, on: key) }
         }
 
+        /// Goes on on an interface that took the place of the one before. Throws `multicastUnavailable` where
+        /// that does not work yet: the channel stays as it was.
+        package func move(to interface: InterfaceChoice) async throws {
+            try await withCheckedThrowingContinuation { (done: CheckedContinuation<Void, any Error>) in
+                engine.post { [key] loop in
+                    done.resume(with: Result { try loop.move(key, to: interface) })
+                }
+            }
+        }
+
         /// Sends what waits, serves repairs until every member has everything or `linger` is over, then
         /// closes. A second close waits for the first.
         package func close(linger: Duration) async {
@@ -149,7 +159,8 @@ package final class PGMChannel: Sendable {
 
         package func send(_ casts: [OutboundCast]) {}
         package func membersChanged(_ members: [NodeIdentity], mtu: Int? = nil) {}
-        package func subscriptionsChanged() {}
+        package func subscriptionsChanged(epoch: UInt64) {}
+        package func move(to interface: InterfaceChoice) async throws {}
         package func ended(_ mark: FrameMark, isHandled: Bool) {}
         package func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {}
         package func repairFailed(_ stream: UInt64) {}

@@ -18,7 +18,10 @@ struct ChannelOracle {
         var member: Int
     }
 
-    private let nodes: Int
+    private var nodes: Int
+    /// Nodes that were killed, and nodes that took their place.
+    private var dead: Set<Int> = []
+    private var joined: Set<Int> = []
     private var messages: [Lane: [Message]] = [:]
     /// Which message a chunk's number means.
     private var chunked: [[UInt64]: (Lane, UInt64)] = [:]
@@ -37,7 +40,10 @@ struct ChannelOracle {
     /// What a member has handled of what senders asked about.
     private var handled: [Int: [Lane: Set<UInt64>]] = [:]
     /// Rows of receipts that do not say that the member has the message.
-    private var unconfirmed = 0
+    private var unconfirmed: [String] = []
+    /// Members that a sender does not wait for, for one reason and the other.
+    private var unawaited: Set<Pair> = []
+    private var deaf: Set<Pair> = []
     private var faults: [String] = []
 
     init(nodes: Int) { self.nodes = nodes }
@@ -45,6 +51,14 @@ struct ChannelOracle {
     private mutating func fault(_ text: String) { if faults.count < 20 { faults.append(text) } }
 
     private func sender(_ stream: UInt64) -> Int { Int(stream - 0x1000) }
+
+    // MARK: Nodes that come and go
+
+    mutating func crashed(_ node: Int) { dead.insert(node) }
+    mutating func joined(_ node: Int) {
+        nodes = max(nodes, node + 1)
+        joined.insert(node)
+    }
 
     // MARK: Sending
 
@@ -55,7 +69,14 @@ struct ChannelOracle {
         }
     }
 
-    mutating func sent(_ frame: ByteBuffer, by sender: Int, frameSizeMax: Int) {
+    /// True when the frame is one that was not sent before.
+    mutating func sent(_ frame: ByteBuffer, by sender: Int, frameSizeMax: Int) -> Bool {
+        let before = nextNumber[sender]
+        judge(frame, sentBy: sender, frameSizeMax: frameSizeMax)
+        return nextNumber[sender] != before
+    }
+
+    private mutating func judge(_ frame: ByteBuffer, sentBy sender: Int, frameSizeMax: Int) {
         guard let decoded = try? decoder.decode(frame) else { return fault("node \(sender) sent garbage") }
         if frame.readableBytes > frameSizeMax { fault("a frame of \(frame.readableBytes) bytes") }
         let number = decoded.header.sequence
@@ -84,9 +105,10 @@ struct ChannelOracle {
             case .announce, .head: break
             }
         }
-        for member in 0..<nodes where member != sender {
+        for member in 0..<nodes where member != sender && !dead.contains(member) {
             // Before the first report the member has promised nothing; the sender has its own small trust.
-            guard let limit = told[Pair(sender: sender, member: member)] else { continue }
+            let pair = Pair(sender: sender, member: member)
+            guard let limit = told[pair], !unawaited.contains(pair), !deaf.contains(pair) else { continue }
             if number >= limit + 64 {
                 fault("frame \(number) is beyond the limit \(limit) of node \(member)")
             }
@@ -120,7 +142,7 @@ struct ChannelOracle {
         guard let decoded = try? Report(reading: report), report.readableBytes <= Report.sizeMax else {
             return fault("a bad report")
         }
-        let member = Int(decoded.member.name.dropFirst(5)) ?? -1
+        let member = decoded.member.place
         for stream in decoded.streams {
             let pair = Pair(sender: sender(stream.streamID), member: member)
             if let before = told[pair], stream.limit < before { fault("node \(member) took a limit back") }
@@ -129,7 +151,7 @@ struct ChannelOracle {
     }
 
     mutating func delivered(_ record: InboundRecord, at member: Int) {
-        let sender = Int(record.from.name.dropFirst(5)) ?? -1
+        let sender = record.from.place
         let lane = Lane(sender: sender, topic: record.topic)
         var count = 0
         for (sequence, payload) in record.messages {
@@ -160,31 +182,42 @@ struct ChannelOracle {
             case .loss(let loss) where loss.member == nil:
                 outcome.lost += loss.count
                 losses[Pair(sender: sender(loss.stream), member: member), default: []].append(loss)
-            case .memberStalled: outcome.stalls += 1
+            case .memberPath(let peer, let reason):
+                let pair = Pair(sender: member, member: peer.place)
+                switch reason {
+                case .stalled, .evicted: unawaited.insert(pair)
+                case .notHeard: deaf.insert(pair)
+                case .heard: deaf.remove(pair)
+                case .caughtUp:
+                    outcome.caughtUp += 1
+                    unawaited.remove(pair)
+                }
             default: break
             }
         }
     }
 
     mutating func handled(_ record: InboundRecord, at member: Int) {
-        let lane = Lane(sender: Int(record.from.name.dropFirst(5)) ?? -1, topic: record.topic)
+        let lane = Lane(sender: record.from.place, topic: record.topic)
         handled[member, default: [:]][lane, default: []].insert(record.firstSequence)
     }
 
     /// A receipt is closed: what it says is held against what was delivered.
     mutating func closed(_ receipt: ReceiptBook.Finished, of node: SimulatedNode) {
-        guard let (topic, sequence, settle) = node.receipts[receipt.token] else {
-            return fault("a receipt nobody opened")
-        }
+        guard let subject = node.receipts[receipt.token] else { return fault("a receipt nobody opened") }
+        let (topic, sequence, settle) = (subject.topic, subject.sequence, subject.settle)
         let truth = settle == .processed ? handled : heard
-        if receipt.rows.count != nodes - 1 { fault("a receipt of \(receipt.rows.count) rows") }
+        if receipt.rows.count != subject.members { fault("a receipt of \(receipt.rows.count) rows") }
         let lane = Lane(sender: node.index, topic: topic)
         for row in receipt.rows {
+            let member = row.node.place
             guard row.outcome.isDelivered else {
-                unconfirmed += 1
+                if !dead.contains(member), !joined.contains(member), !node.isDead {
+                    unconfirmed.append(
+                        "\(settle) \(topic) \(sequence) of \(node.index) at \(member): \(row.outcome)")
+                }
                 continue
             }
-            let member = Int(row.node.name.dropFirst(5)) ?? -1
             guard truth[member]?[lane]?.contains(sequence) != true else { continue }
             fault("a receipt says that node \(member) has \(settle) \(topic) \(sequence), which is not so")
         }
@@ -193,10 +226,11 @@ struct ChannelOracle {
     // MARK: Judgement
 
     mutating func judge(
-        nodes list: [SimulatedNode], outcome: inout ChannelSimulation.Outcome, lossless: Bool
+        nodes list: [SimulatedNode], outcome: inout ChannelSimulation.Outcome, lossless: Bool,
+        mayOverflow: Bool
     ) {
-        for (lane, sent) in messages {
-            for member in 0..<nodes where member != lane.sender {
+        for (lane, sent) in messages where !dead.contains(lane.sender) {
+            for member in 0..<nodes where member != lane.sender && !dead.contains(member) {
                 let pair = Pair(sender: lane.sender, member: member)
                 let start = starts[pair] ?? .max
                 let got = heard[member]?[lane] ?? []
@@ -206,16 +240,20 @@ struct ChannelOracle {
                         continue
                     }
                     let isCovered = (losses[pair] ?? []).contains { $0.first <= last && $0.last >= first }
-                    if isCovered || first < start && !lossless { continue }
+                    if isCovered || first < start && (!lossless || joined.contains(member)) { continue }
                     fault(
                         "node \(member) misses \(lane.topic) \(index + 1), frames \(first)-\(last), silently")
                 }
             }
         }
         for (pair, list) in losses {
-            if lossless { fault("node \(pair.member) lost \(list.count) ranges of node \(pair.sender)") }
+            if lossless, !dead.contains(pair.sender), !dead.contains(pair.member) {
+                fault("node \(pair.member) lost \(list.count) ranges of node \(pair.sender)")
+            }
             let dropped = missing[pair] ?? []
-            for (earlier, later) in zip(list, list.dropFirst()) where later.first <= earlier.last {
+            // A large message that its sender did not finish may have begun before an earlier loss.
+            let sorted = list.filter { $0.reason != .senderGone }.sorted { $0.first < $1.first }
+            for (earlier, later) in zip(sorted, sorted.dropFirst()) where later.first <= earlier.last {
                 fault("node \(pair.member) declared \(earlier.first)-\(earlier.last) and \(later.first) lost")
             }
             for loss in list where loss.reason == .unrepaired {
@@ -224,9 +262,13 @@ struct ChannelOracle {
                 }
             }
         }
-        if lossless, unconfirmed > 0 { fault("\(unconfirmed) rows of receipts say nothing of what came") }
-        if lossless, outcome.overflows > 0 { fault("\(outcome.overflows) frames found a full socket buffer") }
-        for node in list where node.machine.heldBytes != 0 && lossless {
+        if lossless, let first = unconfirmed.first {
+            fault("\(unconfirmed.count) rows of receipts say nothing of what came, such as \(first)")
+        }
+        if lossless, !mayOverflow, outcome.overflows > 0 {
+            fault("\(outcome.overflows) frames found a full socket buffer")
+        }
+        for node in list where node.machine.heldBytes != 0 && lossless && dead.isEmpty {
             fault("node \(node.index) still holds \(node.machine.heldBytes) bytes")
         }
         outcome.faults += faults

@@ -36,6 +36,9 @@ package struct ChannelSimulation: ~Copyable {
         package var slowConsumer: Double?
         /// A member stops for so long in the middle.
         package var pause: Duration?
+        package var troubles: [Trouble] = []
+        /// True: every third message has a receipt, of which half are about what was processed.
+        package var hasReceipts = true
         /// Messages are submitted in batches of up to so many, so far apart.
         package var batch = 50
         package var batchInterval: Duration = .microseconds(500)
@@ -56,34 +59,57 @@ package struct ChannelSimulation: ~Copyable {
         package var reports = 0
         package var seconds = 0.0
         package var stalls = 0
+        /// Members given up for being slow, and those that were waited for again.
+        package var holdups = 0
+        package var caughtUp = 0
         /// Frames repaired over TCP, and sent to the group again.
         package var repaired = 0
         /// When members began to get frames over links, and when no longer.
         package var deafAt: [Duration] = []
         package var backAt: [Duration] = []
         package var resent = 0
+        /// Members served over TCP at the same time at most, and bytes of frames sent again.
+        package var sessionsMax = 0
+        package var repairBytes = 0
+        /// Frames sent for the first time, by second.
+        package var framesBySecond: [Int: Int] = [:]
+        /// Reports that came to one node within a second at most.
+        package var reportsPerSecondMax = 0
+        /// When the last receipt was complete.
+        package var receiptsAt: Duration = .zero
+        /// When each node had the last message it got.
+        package var lastAt: [Duration] = []
     }
 
-    private enum Wake: Sendable {
+    enum Wake: Sendable {
         case service(Int)
         case deadline(Int)
         case drain(Int)
         case submit(Int)
         /// A repair packet gets to a node; `bytes` of frames in it have left the other one.
         case repair(RepairPacket, from: Int, to: Int, bytes: Int)
+        case trouble(Trouble)
+        /// The directory gives up a node that was killed.
+        case gone(Int)
+        /// A node that was killed starts anew.
+        case restart(Int)
         /// A node has handled a record, or has refused to.
         case ended(InboundRecord, at: Int, isHandled: Bool)
     }
 
     package let scenario: Scenario
-    private var nodes: [SimulatedNode] = []
-    private var network: VirtualNetwork
-    private var clock = VirtualClock()
-    private let startedAt: Instant
-    private var agenda = Agenda<Wake>()
-    private var generator: SeededGenerator
-    private var oracle: ChannelOracle
-    private var outcome = Outcome()
+    var nodes: [SimulatedNode] = []
+    var network: VirtualNetwork
+    var clock = VirtualClock()
+    let startedAt: Instant
+    var agenda = Agenda<Wake>()
+    var generator: SeededGenerator
+    var oracle: ChannelOracle
+    /// Whom the directory lists.
+    var listed: [NodeIdentity] = []
+    var cuts: [(node: Int, until: Instant, way: Trouble.Way)] = []
+    var burstUntil = Instant(nanoseconds: 0)
+    var outcome = Outcome()
 
     package init(_ scenario: Scenario) {
         self.scenario = scenario
@@ -100,10 +126,10 @@ package struct ChannelSimulation: ~Copyable {
             nodes.append(SimulatedNode(index, scenario, now: clock.now))
             network.join(1, index)
         }
-        for node in nodes {
-            node.machine.membersChanged(nodes.map(\.identity), now: clock.now)
-        }
+        listed = nodes.map(\.identity)
+        tellMembers()
         nodes[scenario.nodes - 1].consumerRate = scenario.slowConsumer
+        outcome.lastAt = Array(repeating: .zero, count: scenario.nodes)
         plan()
     }
 
@@ -121,9 +147,9 @@ package struct ChannelSimulation: ~Copyable {
             }
         }
         if let pause = scenario.pause {
-            network.pause(scenario.nodes - 1, until: clock.now + .milliseconds(5) + pause)
-            nodes[scenario.nodes - 1].pausedUntil = clock.now + .milliseconds(5) + pause
+            pauseNode(scenario.nodes - 1, until: clock.now + .milliseconds(5) + pause)
         }
+        for trouble in scenario.troubles { agenda.add(.trouble(trouble), at: startedAt + trouble.begin) }
     }
 
     // MARK: Time
@@ -146,18 +172,23 @@ package struct ChannelSimulation: ~Copyable {
                 progress = total
                 quietSince = clock.now
             }
-            if isDone, clock.now >= quietSince + .seconds(2) { break }
+            if clock.now >= quietSince + .seconds(2), isDone { break }
         }
         for node in nodes {
             outcome.repaired += Int(node.machine.counters[.streamRepairedTCP])
             outcome.resent += Int(node.machine.counters[.streamRepairsResent])
+            outcome.stalls += Int(node.machine.counters[.streamMembersStalled])
+            outcome.holdups += Int(node.machine.counters[.streamMembersSlow])
+            outcome.repairBytes += Int(node.machine.counters[.streamRepairsBytes])
+            outcome.sessionsMax = max(
+                outcome.sessionsMax, Int(node.machine.counters[.streamRepairsSessions]))
         }
         outcome.seconds = (quietSince - start).seconds
         for node in nodes {
             node.book.timerFired(now: Instant(nanoseconds: .max))
             for finished in node.book.takeFinished() { oracle.closed(finished, of: node) }
         }
-        oracle.judge(nodes: nodes, outcome: &outcome, lossless: isLossless)
+        oracle.judge(nodes: nodes, outcome: &outcome, lossless: isLossless, mayOverflow: mayOverflow)
         if !isDone {
             outcome.faults.append("no progress: messages are still queued after \(scenario.timeMax)")
         }
@@ -166,13 +197,20 @@ package struct ChannelSimulation: ~Copyable {
 
     /// True when nothing may be missing.
     private var isLossless: Bool {
-        scenario.pause == nil && !scenario.isRetentionShort && scenario.refuse == 0
-            && (scenario.frameDrop == 0 || scenario.settings.repair == .tcp)
+        !scenario.isRetentionShort && scenario.refuse == 0 && scenario.settings.slow != .evict
+            && (scenario.frameDrop == 0 && !mayOverflow || scenario.settings.repair == .tcp)
     }
 
+    /// True when nodes may find their socket buffers full.
+    private var mayOverflow: Bool { scenario.pause != nil || !scenario.troubles.isEmpty }
+
     private var isDone: Bool {
-        nodes.allSatisfy { $0.batches.isEmpty && $0.machine.queuedBytes == 0 && $0.buffer.isEmpty }
-            && nodes.allSatisfy { $0.backlog == 0 && !$0.machine.isRepairing }
+        cutsEnd <= clock.now
+            && nodes.allSatisfy { node in
+                node.isDead
+                    || node.batches.isEmpty && node.machine.queuedBytes == 0 && node.buffer.isEmpty
+                        && node.backlog == 0 && !node.machine.isRepairing && node.pausedUntil <= clock.now
+            }
     }
 
     private mutating func act(_ wake: Wake) {
@@ -188,10 +226,13 @@ package struct ChannelSimulation: ~Copyable {
         case .submit(let index): submit(index)
         case .repair(let packet, let from, let to, let bytes): repair(packet, from: from, to: to, bytes)
         case .ended(let record, let index, let isHandled): ended(record, at: index, isHandled)
+        case .trouble(let trouble): begin(trouble)
+        case .gone(let index): gone(index)
+        case .restart(let index): restart(index)
         }
     }
 
-    private mutating func planService(_ index: Int, after delay: Duration) {
+    mutating func planService(_ index: Int, after delay: Duration) {
         guard !nodes[index].isServicePlanned else { return }
         nodes[index].isServicePlanned = true
         agenda.add(.service(index), at: max(clock.now + delay, nodes[index].pausedUntil(clock.now)))
@@ -202,7 +243,8 @@ package struct ChannelSimulation: ~Copyable {
     private mutating func arrived(_ arrival: VirtualNetwork.Arrival, at index: Int) {
         switch arrival {
         case .frame(let frame, let from):
-            if isCutOff(index, from: from) {
+            if nodes[index].isDead { return }
+            if isCutOff(index, from: from) || isLost(index, from: from) {
                 oracle.dropped(frame, from: from, at: index)
             } else if nodes[index].buffer(frame) {
                 planService(index, after: generator.jitter(.microseconds(40), in: 0.5...2))
@@ -211,11 +253,22 @@ package struct ChannelSimulation: ~Copyable {
                 oracle.dropped(frame, from: from, at: index)
             }
         case .datagram(let datagram, let from, _):
+            if nodes[index].isDead || cutUntil(from: from, to: index) != nil { return }
+            countReport(at: index)
             let address = DatagramAddress(address: 0x0A4D_0000 + UInt32(from), port: 9000)
             nodes[index].machine.reportReceived(datagram, from: address, now: clock.now)
             planService(index, after: .microseconds(10))
         case .opened, .bytes, .closed: break
         }
+    }
+
+    private mutating func countReport(at index: Int) {
+        let node = nodes[index]
+        node.reportTimes.append(clock.now)
+        while let first = node.reportTimes.first, first + .seconds(1) <= clock.now {
+            node.reportTimes.removeFirst()
+        }
+        outcome.reportsPerSecondMax = max(outcome.reportsPerSecondMax, node.reportTimes.count)
     }
 
     private func isCutOff(_ index: Int, from: Int) -> Bool {
@@ -227,6 +280,7 @@ package struct ChannelSimulation: ~Copyable {
     private mutating func service(_ index: Int) {
         let node = nodes[index]
         let now = clock.now
+        if node.isDead { return }
         if now < node.pausedUntil { return agenda.add(.service(index), at: node.pausedUntil) }
         let frames = node.read(64)
         for frame in frames {
@@ -240,7 +294,9 @@ package struct ChannelSimulation: ~Copyable {
             var frame = ByteBuffer()
             guard node.machine.nextFrame(into: &frame, now: now) else { break }
             outcome.frames += 1
-            oracle.sent(frame, by: index, frameSizeMax: scenario.frameSizeMax)
+            if oracle.sent(frame, by: index, frameSizeMax: scenario.frameSizeMax) {
+                outcome.framesBySecond[Int((now - startedAt).seconds), default: 0] += 1
+            }
             for missing in network.frame(frame, from: index, group: 1, now: now) {
                 oracle.dropped(frame, from: index, at: missing)
             }
@@ -272,6 +328,7 @@ package struct ChannelSimulation: ~Copyable {
         let records = node.machine.takeDeliveries()
         for record in records {
             outcome.delivered += record.count
+            outcome.lastAt[index] = clock.now - startedAt
             oracle.delivered(record, at: index)
             if record.mark != nil {
                 let isHandled = Double.random(in: 0..<1, using: &generator) >= scenario.refuse
@@ -284,7 +341,10 @@ package struct ChannelSimulation: ~Copyable {
         let events = node.machine.takeEvents()
         oracle.happened(events, at: index, outcome: &outcome)
         for event in events { pass(event, from: index) }
-        for finished in node.book.takeFinished() { oracle.closed(finished, of: node) }
+        for finished in node.book.takeFinished() {
+            outcome.receiptsAt = clock.now - startedAt
+            oracle.closed(finished, of: node)
+        }
         guard node.consumerRate != nil, !records.isEmpty else { return }
         node.machine.backlogChanged(bytes: node.backlog, now: clock.now)
         outcome.backlogMax = max(outcome.backlogMax, node.backlog)
@@ -292,7 +352,7 @@ package struct ChannelSimulation: ~Copyable {
     }
 
     private mutating func ended(_ record: InboundRecord, at index: Int, _ isHandled: Bool) {
-        guard let mark = record.mark else { return }
+        guard let mark = record.mark, !nodes[index].isDead else { return }
         if isHandled { oracle.handled(record, at: index) }
         nodes[index].machine.ended(mark, isHandled: isHandled, now: clock.now)
         planService(index, after: .microseconds(10))
@@ -305,23 +365,27 @@ package struct ChannelSimulation: ~Copyable {
         switch event {
         case .repairWanted(let stream, let sender, let ranges):
             let isDropped = Double.random(in: 0..<1, using: &generator) < scenario.requestDrop
-            guard let to = nodes.firstIndex(where: { $0.identity == sender }), !isDropped else {
+            guard let to = living(sender), !isDropped else {
                 nodes[index].machine.repairFailed(stream, now: clock.now)
                 return planService(index, after: .microseconds(10))
             }
             link(.request(stream: stream, ranges), from: index, to: to, bytes: 0)
         case .repairAnswer(let packet, let member, let bytes):
-            guard let to = nodes.firstIndex(where: { $0.identity == member }) else { return }
+            guard let to = living(member) else {
+                if bytes > 0 { nodes[index].machine.repairWritten(bytes, to: member, now: clock.now) }
+                return
+            }
             link(packet, from: index, to: to, bytes: bytes)
         case .headWanted(let packet, let member):
-            guard let to = nodes.firstIndex(where: { $0.identity == member }) else { return }
+            guard let to = living(member) else { return }
             link(packet, from: index, to: to, bytes: 0)
-        case .ownPath(_, true): outcome.deafAt.append(clock.now - startedAt)
-        case .ownPath(_, false): outcome.backAt.append(clock.now - startedAt)
+        case .ownPath(_, .notHeard): outcome.deafAt.append(clock.now - startedAt)
+        case .ownPath(_, .heard): outcome.backAt.append(clock.now - startedAt)
         case .began(let token, let frame): nodes[index].book.began(token, firstFrame: frame)
         case .sent(let token, let frame): nodes[index].book.sent(token, lastFrame: frame)
         case .position(let member, let progress):
-            nodes[index].book.position(member, progress, channel: SimulatedNode.channel, now: clock.now)
+            nodes[index].book.position(
+                member, progress, channel: SimulatedNode.channel, now: clock.now, claim: { _ in .holds })
         case .served(let member, let frames):
             nodes[index].book.served(member, frames, channel: SimulatedNode.channel)
         default: break
@@ -330,13 +394,14 @@ package struct ChannelSimulation: ~Copyable {
 
     private mutating func link(_ packet: RepairPacket, from: Int, to: Int, bytes: Int) {
         let at = max(
-            clock.now + generator.jitter(.microseconds(200), in: 0.5...2), nodes[from].linkAt[to] ?? clock.now
-        )
+            cutUntil(from: from, to: to) ?? clock.now + generator.jitter(.microseconds(200), in: 0.5...2),
+            nodes[from].linkAt[to] ?? clock.now)
         nodes[from].linkAt[to] = at
         agenda.add(.repair(packet, from: from, to: to, bytes: bytes), at: at)
     }
 
     private mutating func repair(_ packet: RepairPacket, from: Int, to: Int, _ bytes: Int) {
+        if nodes[from].isDead || nodes[to].isDead { return linkEnded(packet, from: from, to: to, bytes) }
         guard clock.now >= nodes[to].pausedUntil else {
             return agenda.add(.repair(packet, from: from, to: to, bytes: bytes), at: nodes[to].pausedUntil)
         }
@@ -368,10 +433,10 @@ package struct ChannelSimulation: ~Copyable {
 
     private mutating func submit(_ index: Int) {
         let node = nodes[index]
-        guard !node.batches.isEmpty else { return }
+        guard !node.batches.isEmpty, !node.isDead else { return }
         let casts = node.makeCasts(node.batches.removeFirst(), scenario, &generator, now: clock.now)
         oracle.submitted(casts, by: index)
-        node.openReceipts(for: casts, of: nodes.map(\.identity), now: clock.now)
+        node.openReceipts(for: casts, of: listed, now: clock.now)
         node.machine.submit(casts, now: clock.now)
         planService(index, after: .microseconds(10))
     }

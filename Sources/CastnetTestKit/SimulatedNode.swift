@@ -4,13 +4,14 @@ internal import NIOCore
 
 /// A node of a ``ChannelSimulation``: a machine, the socket buffer before it and the subscription behind it.
 final class SimulatedNode {
+    /// Its place in the simulation, which its incarnation tells: a node that starts anew gets another.
     let index: Int
     let identity: NodeIdentity
     let streamID: UInt64
     var machine: ChannelMachine
     var book = ReceiptBook()
     /// What each receipt is about.
-    private(set) var receipts: [UInt64: (topic: Topic, sequence: UInt64, settle: Settlement)] = [:]
+    private(set) var receipts: [UInt64: ReceiptSubject] = [:]
     static let channel = "sim"
     var batches: [Int] = []
     var consumerRate: Double?
@@ -18,6 +19,10 @@ final class SimulatedNode {
     /// When what this node last wrote to each other one gets there.
     var linkAt: [Int: Instant] = [:]
     var isServicePlanned = false
+    /// When reports came in the last second.
+    var reportTimes = Deque<Instant>()
+    /// The process was killed.
+    var isDead = false
     var deadline: Instant?
     var pausedUntil = Instant(nanoseconds: 0)
     /// Bytes of each record that waits for the consumer.
@@ -27,9 +32,10 @@ final class SimulatedNode {
     private let receiveBuffer: Int
     private var sequences: [Topic: UInt64] = [:]
 
-    init(_ index: Int, _ scenario: ChannelSimulation.Scenario, now: Instant) {
+    init(_ index: Int, name: String? = nil, _ scenario: ChannelSimulation.Scenario, now: Instant) {
         self.index = index
-        identity = NodeIdentity(name: "node-\(index)", incarnation: Incarnation(UInt64(index) + 1))
+        identity = NodeIdentity(
+            name: name ?? "node-\(index)", incarnation: Incarnation(UInt64(index) + 1))
         streamID = 0x1000 + UInt64(index)
         receiveBuffer = scenario.settings.receiveBuffer
         machine = ChannelMachine(
@@ -77,24 +83,29 @@ final class SimulatedNode {
             if Int.random(in: 0..<20, using: &generator) == 0 {
                 headers["trace"] = String(repeating: "x", count: Int.random(in: 1...3000, using: &generator))
             }
+            let asks = scenario.hasReceipts && sequence % 3 == 0
             return OutboundCast(
                 topic: topic, sequence: sequence, sentAtMicroseconds: UInt64(now.nanoseconds / 1000),
                 headers: headers, payload: Self.payload(index, topic, sequence, size),
-                token: sequence % 3 == 0 ? receipt(topic, sequence) : nil, asksProcessed: sequence % 6 == 0)
+                token: asks ? receipt(topic, sequence) : nil, asksProcessed: asks && sequence % 6 == 0)
         }
     }
 
     private func receipt(_ topic: Topic, _ sequence: UInt64) -> UInt64 {
         let token = UInt64(receipts.count) + 1
-        receipts[token] = (topic, sequence, sequence % 6 == 0 ? .processed : .received)
+        receipts[token] = ReceiptSubject(
+            topic: topic, sequence: sequence, settle: sequence % 6 == 0 ? .processed : .received)
         return token
     }
 
     func openReceipts(for casts: [OutboundCast], of members: [NodeIdentity], now: Instant) {
-        for token in casts.compactMap(\.token) {
+        for cast in casts {
+            guard let token = cast.token else { continue }
+            receipts[token]?.members = members.count - 1
             book.open(
-                token, delivered: [], waiting: members.filter { $0 != identity }, channel: Self.channel,
-                settle: receipts[token]?.settle ?? .received, deadline: now + .seconds(3600), now: now)
+                token, cast.topic, delivered: [], waiting: members.filter { $0 != identity },
+                channel: Self.channel, settle: receipts[token]?.settle ?? .received,
+                deadline: now + .seconds(3600), now: now)
         }
     }
 
@@ -107,4 +118,18 @@ final class SimulatedNode {
         buffer.moveWriterIndex(to: size)
         return buffer
     }
+}
+
+/// What a receipt is about.
+struct ReceiptSubject {
+    var topic: Topic
+    var sequence: UInt64
+    var settle: Settlement
+    /// How many the message was for.
+    var members = 0
+}
+
+extension NodeIdentity {
+    /// The place in the simulation of the node that has this identity.
+    var place: Int { Int(incarnation.value) - 1 }
 }

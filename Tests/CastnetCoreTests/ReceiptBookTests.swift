@@ -18,7 +18,7 @@ import Testing
         in book: inout ReceiptBook
     ) {
         book.open(
-            token, delivered: [], waiting: members, channel: "c", settle: settle,
+            token, Topic(unchecked: "t"), delivered: [], waiting: members, channel: "c", settle: settle,
             deadline: start + .seconds(5), now: start)
         book.began(token, firstFrame: frames.lowerBound)
         book.sent(token, lastFrame: frames.upperBound)
@@ -36,8 +36,11 @@ import Testing
             hasLost: hasLost, hasRefused: hasRefused)
     }
 
-    private func report(_ member: Int, _ progress: Progress, to book: inout ReceiptBook) {
-        book.position(members[member], progress, channel: "c", now: start + .milliseconds(3))
+    private func report(
+        _ member: Int, _ progress: Progress, _ claim: ReceiptBook.Claim = .holds, to book: inout ReceiptBook
+    ) {
+        book.position(
+            members[member], progress, channel: "c", now: start + .milliseconds(3), claim: { _ in claim })
     }
 
     private func outcomes(_ book: inout ReceiptBook) -> [Receipt.Outcome]? {
@@ -86,7 +89,8 @@ import Testing
     func underWay() {
         var book = ReceiptBook()
         book.open(
-            1, delivered: [], waiting: members, channel: "c", deadline: start + .seconds(5), now: start)
+            1, Topic(unchecked: "t"), delivered: [], waiting: members, channel: "c",
+            deadline: start + .seconds(5), now: start)
         book.began(1, firstFrame: 10)
         report(0, progress(before: 1, received: 15, hasLost: true), to: &book)
         book.sent(1, lastFrame: 20)
@@ -178,11 +182,47 @@ import Testing
     func interleaved() {
         var book = ReceiptBook()
         book.open(
-            1, delivered: [], waiting: members, channel: "c", deadline: start + .seconds(5), now: start)
+            1, Topic(unchecked: "t"), delivered: [], waiting: members, channel: "c",
+            deadline: start + .seconds(5), now: start)
         book.began(1, firstFrame: 1)
         open(2, 4...4, in: &book)
         for member in 0...1 { report(member, progress(before: 1, received: 5), to: &book) }
         let finished = book.takeFinished()
         #expect(finished.map(\.token) == [2] && book.openCount == 1)
+    }
+
+    @Test("a member that hears the topic no longer has left, whatever it reports")
+    func dropped() {
+        var book = book()
+        report(0, progress(before: 1, received: 30), .dropped, to: &book)
+        report(1, progress(before: 1, received: 30), to: &book)
+        let outcome = outcomes(&book)
+        #expect(outcome == [.left, .multicast])
+    }
+
+    @Test("a report from behind a change of what the member hears waits for the directory")
+    func unknown() {
+        for hears in [true, false] {
+            var book = book()
+            report(0, progress(before: 1, received: 30), .unknown, to: &book)
+            report(1, progress(before: 1, received: 30), to: &book)
+            let early = outcomes(&book)
+            #expect(early == nil)
+            book.memberUpdated(
+                members[0], now: start + .milliseconds(9), hears: { _ in hears },
+                claim: { _ in { _ in hears ? .holds : .dropped } })
+            let outcome = outcomes(&book)
+            #expect(outcome == [hears ? .multicast : .left, .multicast])
+        }
+    }
+
+    @Test("a member that drops the topic before it reported has left")
+    func unsubscribed() {
+        var book = book()
+        report(1, progress(before: 1, received: 30), to: &book)
+        book.memberUpdated(
+            members[0], now: start, hears: { _ in false }, claim: { _ in { _ in .dropped } })
+        let outcome = outcomes(&book)
+        #expect(outcome == [.left, .multicast])
     }
 }

@@ -189,8 +189,71 @@ import Testing
             var simulation = ChannelSimulation(scenario)
             let outcome = simulation.run()
             #expect(outcome.faults == [], "seed \(seed): \(outcome)")
-            #expect(outcome.stalls >= 1, "seed \(seed): \(outcome)")
+            #expect(outcome.stalls + outcome.holdups >= 1, "seed \(seed): \(outcome)")
+            #expect(outcome.caughtUp >= 1 && outcome.lost == 0, "seed \(seed): \(outcome)")
             #expect(outcome.seconds < 8, "seed \(seed): \(outcome)")
+        }
+    }
+
+    /// One of four members reads its subscription at 200 kB/s; the sender has a megabyte for it.
+    private func shapeSlow(_ scenario: inout Scenario, _ slow: ChannelSettings.SlowMember) {
+        scenario.nodes = 5
+        scenario.messages = 1500
+        scenario.sizes = 500...900
+        scenario.batchInterval = .microseconds(100)
+        scenario.settings.slow = slow
+        scenario.limits.subscriptionBacklog = 64 << 10
+        scenario.slowConsumer = 200_000
+    }
+
+    @Test("a slow member is named, gets everything at its own pace, and does not slow the others")
+    func slowCatchesUp() {
+        run(800..<812) { scenario, _ in
+            shapeSlow(&scenario, .catchUp)
+        } each: { outcome in
+            #expect(outcome.holdups >= 1 && outcome.lost == 0, "\(outcome)")
+            let others = outcome.lastAt[1...3].max() ?? .zero
+            #expect(others < .seconds(1) && outcome.lastAt[4] > .seconds(3), "\(outcome)")
+        }
+    }
+
+    @Test("with pace the others wait for a slow member that is not too slow")
+    func slowPaces() {
+        run(812..<818) { scenario, _ in
+            shapeSlow(&scenario, .pace)
+            scenario.slowConsumer = 1_500_000
+        } each: { outcome in
+            #expect(outcome.holdups == 0 && outcome.lost == 0 && outcome.repaired == 0)
+        }
+    }
+
+    @Test("an evicted member loses what it missed, with exact ranges, and has what comes after")
+    func slowIsEvicted() {
+        var lost: UInt64 = 0
+        run(818..<830) { scenario, _ in
+            shapeSlow(&scenario, .evict)
+            scenario.limits.subscriptionBacklog = 16 << 10
+            scenario.slowConsumer = 50_000
+        } each: { outcome in
+            lost += outcome.lost
+            #expect(outcome.holdups >= 1, "\(outcome)")
+            let others = outcome.lastAt[1...3].max() ?? .zero
+            #expect(others < .seconds(2.5), "\(outcome)")
+        }
+        #expect(lost > 0)
+    }
+
+    @Test("with pace the others wait for a member that stops for a while")
+    func pausePaces() {
+        run(830..<836) { scenario, _ in
+            scenario.nodes = 4
+            scenario.pause = .seconds(3)
+            scenario.settings.slow = .pace
+            scenario.settings.receiveBuffer = 128 << 10
+            scenario.messages = 800
+            scenario.batchInterval = .milliseconds(5)
+        } each: { outcome in
+            #expect(outcome.stalls == 0 && outcome.holdups == 0 && outcome.overflows == 0)
         }
     }
 

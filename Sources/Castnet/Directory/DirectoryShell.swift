@@ -10,7 +10,9 @@ import NIOCore
 final class DirectoryShell: @unchecked Sendable {
     private let loop: any EventLoop
     private let settings: DirectorySettings
-    private let interface: InterfaceChoice?
+    private var interface: InterfaceChoice?
+    private let node: NodeSettings
+    private let listening: HostPort
     private let counters: NodeCounters
     private let log: Logger
     private let feeds: [DiscoveryFeed]
@@ -41,6 +43,8 @@ final class DirectoryShell: @unchecked Sendable {
         settings = configuration.directory
         feeds = discovery.map { DiscoveryFeed($0, log: log) }
         let node = configuration.node
+        self.node = node
+        self.listening = listening
         interface = Self.interface(node, listening: listening, log: log)
         let own = NodeRecord(
             identity: identity, cluster: node.cluster, instance: node.instance,
@@ -81,6 +85,17 @@ final class DirectoryShell: @unchecked Sendable {
         guard ["0.0.0.0", "::"].contains(listening.host) else { return [listening] }
         let host = interface.map { DatagramAddress(address: $0.address, port: 0).host } ?? "127.0.0.1"
         return [HostPort(host: host, port: listening.port)]
+    }
+
+    /// The node is on another interface now: beacons go there, and peers are told at once where it listens.
+    func moved(to interface: InterfaceChoice) -> EventLoopFuture<Void> {
+        self.interface = interface
+        reopening?.cancel()
+        _ = beacons?.close()
+        beacons = nil
+        return openBeacons().map { [self] in
+            update { $0.addresses = Self.addresses(node, listening: listening, interface: interface) }
+        }
     }
 
     // MARK: Life

@@ -27,12 +27,19 @@ extension NodeShell {
     }
 
     /// How frames travel between this node and a peer has changed, one way or the other.
-    func pathChanged(_ peer: NodeIdentity, isOwnStream: Bool, isDeaf: Bool, on channel: String) {
+    func pathChanged(
+        _ peer: NodeIdentity, isOwnStream: Bool, _ reason: PathChange.Reason, on channel: String
+    ) {
         let key = PathKey(peer: peer, channel: channel, isOwnStream: isOwnStream)
-        guard isDeaf ? unicastPaths.insert(key).inserted : unicastPaths.remove(key) != nil else { return }
-        let change = PathChange(
-            peer: peer, channel: channel, path: isDeaf ? .unicast : .multicast,
-            why: isDeaf ? .notHeard : .heard)
+        let before = unicastPaths[key]
+        if reason.path == .multicast {
+            guard let before, reason.ends(before) else { return }
+            unicastPaths[key] = nil
+        } else {
+            guard before != reason else { return }
+            unicastPaths[key] = reason
+        }
+        let change = PathChange(peer: peer, channel: channel, why: reason)
         log.warning(
             isOwnStream
                 ? "how a member gets this node's frames has changed"

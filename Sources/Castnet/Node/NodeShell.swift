@@ -9,7 +9,8 @@ enum Outgoing: Sendable {
     /// Copies of a fanout; the token names the receipt that waits for them.
     case copies(OutboundMessage, [Member], receipt: UInt64?)
     case receipt(
-        UInt64, delivered: [Receipt.Row], waiting: [NodeIdentity], channel: String?, settle: Settlement,
+        UInt64, Topic, delivered: [Receipt.Row], waiting: [NodeIdentity], channel: String?,
+        settle: Settlement,
         deadline: Instant)
     case await(UInt64, UnsafeContinuation<[Receipt.Row], Never>)
 }
@@ -41,10 +42,11 @@ final class NodeShell: @unchecked Sendable {
     /// Whose missing frames were asked for: the channels of the peer's streams.
     var repairing: [NodeIdentity: [UInt64: String]] = [:]
     /// Frames that go over links because the group is not heard.
-    var unicastPaths: Set<PathKey> = []
+    var unicastPaths: [PathKey: PathChange.Reason] = [:]
     /// Channels with a policy that has another way for members that do not hear the group.
     private(set) lazy var unicastChannels = Set(
         configuration.policies.map(\.route).filter { $0.fallback == .unicast }.compactMap(\.channel))
+    private(set) lazy var watch = InterfaceWatch(shell: self)
     private var receiptTimer: (at: Instant, task: Scheduled<Void>)?
 
     init(
@@ -83,6 +85,7 @@ final class NodeShell: @unchecked Sendable {
                 seed: directorySeed, log: log)
             directory.onChange = { [weak self] in self?.membershipChanged() }
             directory.onEvent = { [weak self] in self?.happened($0) }
+            watch.start()
             announce()
             return directory.start()
         }.get()
@@ -116,7 +119,10 @@ final class NodeShell: @unchecked Sendable {
     func stop(drain: Duration) async {
         let started = MonotonicClock.now
         // The peers hear first, so that nothing they send meanwhile is refused for want of a handler.
-        _ = try? await loop.submit { [self] in unicast?.leave() }.get()
+        _ = try? await loop.submit { [self] in
+            watch.stop()
+            unicast?.leave()
+        }.get()
         let served = registry.close()
         _ = try? await loop.flatSubmit { [self] in
             directory?.stop() ?? loop.makeSucceededVoidFuture()
@@ -146,9 +152,10 @@ final class NodeShell: @unchecked Sendable {
                     unicast.send(
                         message, to: member, completion: .copy(receipt: receipt, member.identity))
                 }
-            case .receipt(let token, let delivered, let waiting, let channel, let settle, let deadline):
+            case .receipt(
+                let token, let topic, let delivered, let waiting, let channel, let settle, let deadline):
                 book.open(
-                    token, delivered: delivered, waiting: waiting, channel: channel, settle: settle,
+                    token, topic, delivered: delivered, waiting: waiting, channel: channel, settle: settle,
                     deadline: deadline, now: MonotonicClock.now)
                 tellReceipts()
             case .await(let token, let continuation): wait(for: token, continuation)
@@ -208,7 +215,9 @@ final class NodeShell: @unchecked Sendable {
         guard let directory else { return }
         let (services, subscriptions) = registry.announced
         directory.update(services: services, subscriptions: subscriptions)
-        for channel in node?.openChannels ?? [] { channel.channel.subscriptionsChanged() }
+        for channel in node?.openChannels ?? [] {
+            channel.channel.subscriptionsChanged(epoch: directory.own.version)
+        }
     }
 
     func viewOf(_ topic: Topic) -> MembershipView.Topical {
@@ -232,10 +241,19 @@ final class NodeShell: @unchecked Sendable {
         unicast.membershipChanged()
     }
 
+    /// Whether a report of an epoch is about a topic that the member heard then.
+    private func claims(of member: NodeIdentity) -> (UInt64) -> (Topic) -> ReceiptBook.Claim {
+        let known = directory?.record(of: member.name)
+        guard let record = known, record.identity == member else { return { _ in { _ in .unknown } } }
+        return { epoch in
+            { topic in record.version < epoch ? .unknown : record.hears(topic) ? .holds : .dropped }
+        }
+    }
+
     private func memberGone(_ member: NodeIdentity) {
         unicast.memberGone(member)
         repairing[member] = nil
-        unicastPaths = unicastPaths.filter { $0.peer != member }
+        unicastPaths = unicastPaths.filter { $0.key.peer != member }
         book.memberGone(member, now: MonotonicClock.now)
         tellReceipts()
     }
@@ -260,7 +278,13 @@ final class NodeShell: @unchecked Sendable {
         case .ownRecordUnfit(let why):
             log.error("own record cannot be announced", metadata: ["castnet.error": "\(why)"])
         case .suspected(let member, _): unicast.probe(member)
-        case .joined, .updated, .refuted, .beaconsBack, .heads: break
+        case .updated(let member):
+            let record = directory.record(of: member.name)
+            book.memberUpdated(
+                member, now: MonotonicClock.now, hears: { record?.hears($0) ?? false },
+                claim: claims(of: member))
+            tellReceipts()
+        case .joined, .refuted, .beaconsBack, .heads: break
         }
     }
 
@@ -284,12 +308,9 @@ final class NodeShell: @unchecked Sendable {
             case .began(let token, let firstFrame): book.began(token, firstFrame: firstFrame)
             case .sent(let token, let lastFrame): book.sent(token, lastFrame: lastFrame)
             case .position(let member, let progress):
-                book.position(member, progress, channel: channel, now: now)
+                book.position(
+                    member, progress, channel: channel, now: now, claim: claims(of: member)(progress.epoch))
             case .served(let member, let frames): book.served(member, frames, channel: channel)
-            case .memberStalled(let member):
-                log.warning(
-                    "a member stopped reporting; the group no longer waits for it",
-                    metadata: ["castnet.peer": "\(member)", "castnet.channel": "\(channel)"])
             case .digestDiffers(let peer):
                 log.error(
                     "a sender has the channel configured differently",
@@ -299,11 +320,11 @@ final class NodeShell: @unchecked Sendable {
             case .repairAnswer(let packet, let member, let bytes):
                 answer(packet, to: member, bytes, on: channel)
             case .headWanted(let head, let member): tell(head, to: member, on: channel)
-            case .memberPath(let peer, let isDeaf):
-                pathChanged(peer, isOwnStream: true, isDeaf: isDeaf, on: channel)
-            case .ownPath(let peer, let isDeaf):
-                pathChanged(peer, isOwnStream: false, isDeaf: isDeaf, on: channel)
-            case .streamStarted, .streamEnded, .memberBack: break
+            case .memberPath(let peer, let reason):
+                pathChanged(peer, isOwnStream: true, reason, on: channel)
+            case .ownPath(let peer, let reason):
+                pathChanged(peer, isOwnStream: false, reason, on: channel)
+            case .streamStarted, .streamEnded: break
             }
         }
         tellReceipts()
@@ -376,8 +397,8 @@ extension NodeShell {
             let isSame = theirs.digest == own.channel.facts.digest
             guard isSame else { return (own.name, "unicast", "policy-differs") }
             let key = PathKey(peer: record.identity, channel: own.name, isOwnStream: true)
-            return unicastPaths.contains(key)
-                ? (own.name, "unicast", "not-heard") : (own.name, "multicast", "heard")
+            let reason = unicastPaths[key] ?? .heard
+            return (own.name, reason.path.rawValue, reason.rawValue)
         }
     }
 }

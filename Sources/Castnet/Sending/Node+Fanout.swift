@@ -201,7 +201,7 @@ struct Fanout {
             ? [] : [Receipt.Row(node: node.identity, outcome: .local, latency: .zero)]
         node.outbox.put(
             .receipt(
-                token, delivered: here, waiting: (waiting.members + waiting.copies).map(\.identity),
+                token, topic, delivered: here, waiting: (waiting.members + waiting.copies).map(\.identity),
                 channel: channel, settle: settle, deadline: deadline))
     }
 

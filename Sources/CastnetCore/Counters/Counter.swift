@@ -13,10 +13,11 @@ public enum Counter: Int, CaseIterable, Sendable {
     case streamGaps, streamRepairedPGM, streamRepairedTCP, streamLost, streamDuplicates
     case streamMessagesSent, streamMessagesReceived, streamMessagesCut, streamReportsSent,
         streamReportsReceived
-    case streamReportsMalformed, streamMembersStalled
+    case streamReportsMalformed, streamMembersStalled, streamMembersSlow, streamMembersEvicted
+    case streamOverruns
     case streamHeadsSent, streamHeadsReceived, streamChunksOrphaned, streamWindowWaits
     case streamRepairsAsked, streamRepairsServed, streamRepairsResent, streamRepairsDeferred
-    case streamRepairsGone, streamRepairsRefused
+    case streamRepairsGone, streamRepairsRefused, streamRepairsBytes, streamRepairsSessions
     case linkOpened, linkAccepted
     case linkClosedFinished, linkClosedIdle, linkClosedStopping, linkClosedRefused, linkClosedProtocol
     case linkClosedVersion, linkClosedCluster, linkClosedWrongNode, linkClosedOwnNode, linkClosedLimit
@@ -116,6 +117,18 @@ public enum Counter: Int, CaseIterable, Sendable {
             "stream.members.stalled", "events",
             "Times a member stopped reporting and was no longer waited for."
         ),
+        (
+            "stream.members.slow", "events",
+            "Times a member that held up the others was no longer waited for."
+        ),
+        (
+            "stream.members.evicted", "events",
+            "Times a slow or silent member lost its claim to what was sent before."
+        ),
+        (
+            "stream.overruns", "frames",
+            "Frames dropped to be asked for later: a subscription is full and the group went on."
+        ),
         ("stream.heads.sent", "frames", "Heads sent after the last numbered frame."),
         ("stream.heads.received", "frames", "Heads heard."),
         ("stream.chunks.orphaned", "chunks", "Chunks skipped because their message's start is not here."),
@@ -126,6 +139,8 @@ public enum Counter: Int, CaseIterable, Sendable {
         ("stream.repairs.deferred", "requests", "Requests told to come later: too many were being served."),
         ("stream.repairs.gone", "frames", "Frames asked for that were kept no longer."),
         ("stream.repairs.refused", "packets", "Repair packets that make no sense, dropped."),
+        ("stream.repairs.bytes", "bytes", "Bytes of frames sent again, over TCP and to the group."),
+        ("stream.repairs.sessions", "members", "Members served over TCP at the same time, at most so far."),
         ("link.opened", "links", "Links dialled."),
         ("link.accepted", "links", "Links accepted."),
         ("link.closed.finished", "links", "Links closed after their last message."),

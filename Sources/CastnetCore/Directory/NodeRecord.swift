@@ -18,6 +18,11 @@ package struct NodeRecord: Hashable, Sendable {
     /// Channels it uses.
     package var channels: [Channel]
 
+    /// True when a fanout on `topic` is for this node.
+    package func hears(_ topic: Topic) -> Bool {
+        services.contains { $0.topic == topic } || subscriptions.contains { $0.matches(topic) }
+    }
+
     /// A topic served under a server name.
     package struct Service: Hashable, Sendable {
         package var topic: Topic

@@ -6,6 +6,8 @@ public struct Loss: Hashable, Sendable {
         case unrepaired
         /// The sender no longer keeps them.
         case beyondRetention = "beyond-retention"
+        /// The sender evicted this member, which was too slow.
+        case evicted
         /// The sender is gone.
         case senderGone = "sender-gone"
         /// The memory for a hole's successors was full.

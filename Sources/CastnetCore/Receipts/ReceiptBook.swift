@@ -12,7 +12,18 @@ package struct ReceiptBook: ~Copyable {
         package var rows: [Receipt.Row]
     }
 
+    /// What the directory says about a member and a topic at the time of a report.
+    package enum Claim: Sendable {
+        /// The member heard the topic.
+        case holds
+        /// It did not any more.
+        case dropped
+        /// The member has changed what it hears, and the directory does not know yet to what.
+        case unknown
+    }
+
     private struct Entry {
+        let topic: Topic
         var rows: [Receipt.Row]
         /// Where a member's row is.
         var places: [NodeIdentity: Int]
@@ -47,6 +58,8 @@ package struct ReceiptBook: ~Copyable {
 
     private var entries: [Token: Entry] = [:]
     private var lanes: [String: Lane] = [:]
+    /// What members reported before the directory knew what they heard then, by channel.
+    private var unjudged: [NodeIdentity: [String: Progress]] = [:]
     private var finished: [Finished] = []
 
     package init() {}
@@ -59,14 +72,15 @@ package struct ReceiptBook: ~Copyable {
 
     /// Opens a receipt: `delivered` rows are complete already, `waiting` ones wait for a report.
     package mutating func open(
-        _ token: Token, delivered: [Receipt.Row], waiting: [NodeIdentity], channel: String?,
+        _ token: Token, _ topic: Topic, delivered: [Receipt.Row], waiting: [NodeIdentity], channel: String?,
         settle: Settlement = .received, deadline: Instant, now: Instant
     ) {
+        let waiting = PlantedBug.forgetsMembers.isPlanted ? Array(waiting.dropLast()) : waiting
         let rows = delivered + waiting.map { Receipt.Row(node: $0, outcome: .timedOut) }
         let isOpen = delivered.map { _ in false } + waiting.map { _ in true }
         let places = rows.enumerated().map { ($0.element.node, $0.offset) }
         entries[token] = Entry(
-            rows: rows, places: Dictionary(places) { first, _ in first }, isOpen: isOpen,
+            topic: topic, rows: rows, places: Dictionary(places) { first, _ in first }, isOpen: isOpen,
             openCount: waiting.count, openedAt: now, deadline: deadline, channel: channel,
             settle: settle)
         finishIfComplete(token)
@@ -90,16 +104,18 @@ package struct ReceiptBook: ~Copyable {
     /// A member of a channel has come on. What it lost on the way is not known frame by frame, so it may be
     /// any message there; such a row stays open.
     package mutating func position(
-        _ member: NodeIdentity, _ progress: Progress, channel: String, now: Instant
+        _ member: NodeIdentity, _ progress: Progress, channel: String, now: Instant,
+        claim: (Topic) -> Claim
     ) {
+        unjudged[member]?[channel] = nil
         guard let lane = lanes[channel] else { return }
         let position = progress.position
-        if progress.hasLost {
+        if progress.hasLost, !PlantedBug.claimsLost.isPlanted {
             for token in lane.begun + lane.sent {
                 doubt(token, member, from: progress.before, to: position.received)
             }
         }
-        if progress.hasRefused {
+        if progress.hasRefused, !PlantedBug.claimsRefused.isPlanted {
             for token in lane.sent where entries[token]?.settle == .processed {
                 doubt(token, member, from: progress.processedBefore, to: position.received)
             }
@@ -113,8 +129,38 @@ package struct ReceiptBook: ~Copyable {
             }
             // The member began behind it, and never had it.
             guard (entry.firstFrame ?? 0) >= position.first else { continue }
-            guard entry.settle == .received || position.isProcessed(lastFrame) else { continue }
-            settle(token, member, entry.repaired.contains(place) ? .repaired : .multicast, now: now)
+            guard
+                entry.settle == .received || position.isProcessed(lastFrame)
+                    || PlantedBug.claimsUnprocessed.isPlanted
+            else { continue }
+            switch claim(entry.topic) {
+            case .holds:
+                settle(token, member, entry.repaired.contains(place) ? .repaired : .multicast, now: now)
+            case .dropped: settle(token, member, .left, now: now)
+            case .unknown: postpone(member, progress, channel)
+            }
+        }
+    }
+
+    /// The report is judged once the directory knows what the member heard then.
+    private mutating func postpone(_ member: NodeIdentity, _ progress: Progress, _ channel: String) {
+        var rest = progress
+        // That has been taken into account.
+        rest.hasLost = false
+        rest.hasRefused = false
+        unjudged[member, default: [:]][channel] = rest
+    }
+
+    /// The directory knows anew what a member hears: where it dropped a topic, it has left.
+    package mutating func memberUpdated(
+        _ member: NodeIdentity, now: Instant, hears: (Topic) -> Bool, claim: (UInt64) -> (Topic) -> Claim
+    ) {
+        for (channel, progress) in unjudged.removeValue(forKey: member) ?? [:] {
+            position(member, progress, channel: channel, now: now, claim: claim(progress.epoch))
+        }
+        for (token, entry) in entries {
+            guard let place = entry.places[member], entry.isOpen[place], !hears(entry.topic) else { continue }
+            settle(token, member, .left, now: now)
         }
     }
 
@@ -154,6 +200,7 @@ package struct ReceiptBook: ~Copyable {
 
     /// A member is gone: it cannot report any more.
     package mutating func memberGone(_ member: NodeIdentity, now: Instant) {
+        unjudged[member] = nil
         for token in entries.keys { settle(token, member, .left, now: now) }
     }
 

@@ -7,27 +7,27 @@ package import NIOCore
 /// Memory: what was submitted, what streams may hold (a quarter of `limits.memory`), results not yet taken.
 package struct ChannelMachine: ~Copyable {
     private let limits: LimitSettings
-    private let identity: NodeIdentity
-    private let streamID: UInt64
+    let identity: NodeIdentity
+    let streamID: UInt64
     private let configurationDigest: UInt64
-    private let reportAddress: DatagramAddress
+    private var reportAddress: DatagramAddress
     private let frameSizeMax: Int
     /// What a frame may have now: every member must be able to take it.
     private var frameSize: Int
 
-    private var decoder = FrameDecoder()
-    private var records: [FrameRecord] = []
-    private var inbound: InboundStreams
+    var decoder = FrameDecoder()
+    var records: [FrameRecord] = []
+    var inbound: InboundStreams
     private var isLeaving = false
-    private var epoch: UInt64 = 1
+    private var epoch: UInt64 = 0
 
     private var sender: StreamSender
     /// The number of the next frame.
-    private var next: UInt64 = 1
-    private var window: SendWindow
+    var next: UInt64 = 1
+    var window: SendWindow
     private var pacer: Pacer
-    private var pace: GroupPace
-    private let fixedRate: Double?
+    var pace: GroupPace
+    let fixedRate: Double?
     private var heads: HeadSchedule
     private var frameAt: Instant?
     private let openedAt: Instant
@@ -43,14 +43,15 @@ package struct ChannelMachine: ~Copyable {
     private var isBlocked = false
     private var waitsUntil: Instant?
     private var stallCheckAt: Instant
+    private var holdupCheckAt: Instant
     /// When to look next whether members do not hear the group.
     private var tellAt: Instant
     /// What can be sent again, and who wants it; nil: this channel leaves repair to PGM.
-    private var retention: RetentionRing?
-    private var desk: RepairDesk
+    var retention: RetentionRing?
+    var desk: RepairDesk
     private let retentionAge: Duration
     /// Members are told of to the node only while one of them lacks this frame; 0: nobody asked.
-    private var receiptFrame: UInt64 = 0
+    var receiptFrame: UInt64 = 0
     /// Messages that have begun and not ended and somebody wants to hear of.
     private var openReceipts = 0
     /// The last frame in which a message ended of which members shall tell that it was handled.
@@ -65,6 +66,7 @@ package struct ChannelMachine: ~Copyable {
     /// So long after a channel was opened everybody is in the directory who was there before.
     private static let acquaintanceTime = Duration.seconds(1)
     private static let stallCheckInterval = Duration.milliseconds(250)
+    private static let holdupCheckInterval = Duration.milliseconds(25)
 
     /// `receiveBufferBytes` is the socket's buffer as the kernel accounts it; `frameSizeMax` the largest
     /// frame, at least 480.
@@ -98,9 +100,12 @@ package struct ChannelMachine: ~Copyable {
         }
         desk = RepairDesk(now: now)
         retentionAge = settings.repair == .tcp ? settings.retentionAge : .zero
-        sender = StreamSender(frameSizeMax: self.frameSizeMax, openBytesMax: limits.message)
+        sender = StreamSender(
+            frameSizeMax: self.frameSizeMax, openBytesMax: limits.message, topicRate: settings.topicRate,
+            now: now)
         window = SendWindow(
-            trust: max(2, min(64, capacity / 8)), membersMax: limits.members, memory: settings.retentionAge)
+            trust: max(2, min(64, capacity / 8)), reach: capacity, slow: settings.slow,
+            membersMax: limits.members, memory: settings.retentionAge, now: now)
         pacer = Pacer(now: now)
         pace = GroupPace(now: now)
         fixedRate = settings.rate.map { Double(max(1, $0)) }
@@ -109,6 +114,7 @@ package struct ChannelMachine: ~Copyable {
         restartAt = now
         bytesPerFrame = Double(frameSizeMax)
         stallCheckAt = now
+        holdupCheckAt = now
         tellAt = now
     }
 
@@ -127,7 +133,9 @@ package struct ChannelMachine: ~Copyable {
     // MARK: What the node says
 
     /// Messages to send, in order.
-    package mutating func submit(_ casts: consuming [OutboundCast], now: Instant) { sender.submit(casts) }
+    package mutating func submit(_ casts: consuming [OutboundCast], now: Instant) {
+        sender.submit(casts, now: now)
+    }
 
     /// The members that hear the channel, this node left out, and the largest frame all of them can take;
     /// nil: as large as this node's own.
@@ -144,12 +152,20 @@ package struct ChannelMachine: ~Copyable {
         }
     }
 
-    /// What this node subscribes has changed.
-    package mutating func subscriptionsChanged() { epoch += 1 }
+    /// What this node hears has changed; `epoch`: the version of what it tells the directory.
+    package mutating func subscriptionsChanged(epoch: UInt64) { self.epoch = epoch }
 
     /// What waits in the fullest subscription, everything included that was taken by ``takeDeliveries()``.
     package mutating func backlogChanged(bytes: Int, now: Instant) {
         inbound.backlogChanged(bytes: bytes, now: now)
+    }
+
+    /// The sockets are others now: reports come there.
+    package mutating func moved(reportAddress: DatagramAddress, now: Instant) {
+        self.reportAddress = reportAddress
+        mustAnnounce = true
+        // What the old sockets had is missed, and noticed.
+        if next > 1 { heads.frameLeft(now: now) }
     }
 
     /// This node stops listening: every sender is told not to wait for it.
@@ -194,18 +210,18 @@ package struct ChannelMachine: ~Copyable {
         guard
             let change = window.reported(
                 report.member, position, next: next, bytesPerFrame: bytesPerFrame,
-                isBusy: sender.hasData, now: now)
+                isBusy: sender.isReady(now), now: now)
         else { return inbound.inbox.counters.add(.limitMembersHit) }
         if change.isNew { mustAnnounce = true }
         if let isDeaf = change.isDeaf {
-            inbound.inbox.events.append(.memberPath(report.member, isDeaf: isDeaf))
+            inbound.inbox.events.append(.memberPath(report.member, isDeaf ? .notHeard : .heard))
         }
-        if change.isBack { inbound.inbox.events.append(.memberBack(report.member)) }
+        if change.isBack { inbound.inbox.events.append(.memberPath(report.member, .caughtUp)) }
         if change.hasLost, !change.isNew { pace.backOff(now: now) }
         if receiptFrame >= change.processedBefore || change.hasLost && openReceipts > 0 {
             let progress = Progress(
                 before: change.before, processedBefore: change.processedBefore, position: position,
-                hasLost: change.hasLost, hasRefused: change.hasRefused)
+                epoch: report.subscriptionEpoch, hasLost: change.hasLost, hasRefused: change.hasRefused)
             inbound.inbox.events.append(.position(report.member, progress))
         }
     }
@@ -218,16 +234,18 @@ package struct ChannelMachine: ~Copyable {
         waitsUntil = nil
         let wasBlocked = isBlocked
         isBlocked = false
-        if sender.hasData {
+        if sender.isReady(now) {
             restart(now: now)
             waitsUntil = earliestFrame(now: now)
-            if next >= window.windowEnd(next: next) {
+            if next >= window.windowEnd(next: next), !PlantedBug.ignoresWindow.isPlanted {
                 isBlocked = true
                 waitsUntil = nil
                 if !wasBlocked { inbound.inbox.counters.add(.streamWindowWaits) }
             } else if waitsUntil == nil {
                 return dataFrame(into: &frame, now: now)
             }
+        } else if sender.hasData {
+            waitsUntil = sender.restsUntil
         }
         guard heads.take(isOwed: isBlocked || owesHeads(now: now), now: now) else { return false }
         return headFrame(into: &frame, now: now)
@@ -254,7 +272,7 @@ package struct ChannelMachine: ~Copyable {
     /// When the next frame may leave as far as time is concerned; nil: now.
     private mutating func earliestFrame(now: Instant) -> Instant? {
         if fixedRate == nil, pace.isDue(now) {
-            pace.update(slowest: window.slowestRate(isBusy: true, now: now), now: now)
+            pace.update(shown: window.shownRate(isBusy: true, now: now), now: now)
         }
         if currentRate != nil, let at = pacer.waitsUntil(now) { return at }
         if sender.hasRoomInFrame, let frameAt, now < frameAt + Self.packingTime {
@@ -276,7 +294,7 @@ package struct ChannelMachine: ~Copyable {
             announce(&builder, &frame, now: now)
         }
         var sent = StreamSender.Sent()
-        guard sender.fill(&builder, &frame, &sent) else {
+        guard sender.fill(&builder, &frame, &sent, now: now) else {
             frame.moveWriterIndex(to: start)
             return false
         }
@@ -337,14 +355,15 @@ package struct ChannelMachine: ~Copyable {
         }
     }
 
-    private func header(_ sequence: UInt64, isHead: Bool = false) -> FrameHeader {
+    func header(_ sequence: UInt64, isHead: Bool = false) -> FrameHeader {
         FrameHeader(
             isHead: isHead, streamID: streamID, sequence: sequence, reportAddress: reportAddress,
             feedbackInterval: UInt16(clamping: intervalMicroseconds / 100))
     }
 
-    /// T: at most 2,000 reports a second from all members, at most one in a millisecond from each.
-    private var intervalMicroseconds: Int { max(1000, window.count * 500) }
+    /// T: at most 2,000 reports a second from all members, with room for chance, and at most one in a
+    /// millisecond from each.
+    private var intervalMicroseconds: Int { max(1000, window.count * 600) }
 
     private mutating func announcement(now: Instant) -> AnnounceRecord {
         AnnounceRecord(
@@ -377,145 +396,6 @@ package struct ChannelMachine: ~Copyable {
         inbound.ended(mark, isHandled: isHandled, now: now)
     }
 
-    // MARK: Repairs
-
-    /// The oldest frame that can still be sent again.
-    private var oldest: UInt64 {
-        mutating get { retention?.oldest ?? window.floor(next: next) }
-    }
-
-    /// What came from `peer` about missing frames: of the own stream, or of the peer's.
-    package mutating func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity, now: Instant) {
-        switch packet {
-        case .request(streamID, let ranges): requested(ranges, by: peer, now: now)
-        case .frames(let stream, let frames): repairedFrames(frames, of: stream, from: peer, now: now)
-        case .gone(let stream, let range): inbound.repairGone(stream, range, from: peer, now: now)
-        case .later(let stream, let milliseconds):
-            guard inbound.identity(of: stream) == peer else {
-                return inbound.inbox.counters.add(.streamRepairsRefused)
-            }
-            inbound.repairFailed(stream, wait: .milliseconds(Int64(min(milliseconds, 60_000))), now: now)
-        case .head(let stream, _, let frame): headReceived(frame, of: stream, from: peer, now: now)
-        case .request: inbound.inbox.counters.add(.streamRepairsRefused)
-        }
-    }
-
-    /// The sender of a stream hears nothing of this node, and says how far it is.
-    private mutating func headReceived(
-        _ frame: ByteBuffer, of stream: UInt64, from peer: NodeIdentity, now: Instant
-    ) {
-        guard let header = try? decoder.decode(frame, into: &records), header.isHead,
-            header.streamID == stream, stream != streamID, records.announcement?.identity == peer
-        else { return inbound.inbox.counters.add(.streamRepairsRefused) }
-        inbound.headReceived(header, &records, bytes: frame.readableBytes, now: now)
-    }
-
-    /// A request could not be sent, or its link ended.
-    package mutating func repairFailed(_ stream: UInt64, now: Instant) {
-        inbound.repairFailed(stream, wait: .zero, now: now)
-    }
-
-    /// Bytes of repaired frames for a member have left, or never will.
-    package mutating func repairWritten(_ bytes: Int, to member: NodeIdentity, now: Instant) {
-        desk.written(bytes, to: member, now: now)
-    }
-
-    private mutating func requested(_ ranges: [ClosedRange<UInt64>], by member: NodeIdentity, now: Instant) {
-        guard retention != nil, let last = ranges.last, last.upperBound < next else {
-            return inbound.inbox.counters.add(.streamRepairsRefused)
-        }
-        // What the group gets once more does not help who does not hear it.
-        let groupSize = window.isDeaf(member) ? 0 : window.count
-        guard let wait = desk.asked(member, ranges, groupSize: groupSize, now: now) else { return }
-        inbound.inbox.counters.add(.streamRepairsDeferred)
-        let milliseconds = UInt32(clamping: wait.nanoseconds / 1_000_000)
-        answer(.later(stream: streamID, milliseconds: milliseconds), to: member)
-    }
-
-    private mutating func repairedFrames(
-        _ frames: ByteBuffer, of stream: UInt64, from peer: NodeIdentity, now: Instant
-    ) {
-        guard inbound.identity(of: stream) == peer else {
-            return inbound.inbox.counters.add(.streamRepairsRefused)
-        }
-        var rest = frames
-        while rest.readableBytes > 0 {
-            guard let frame = rest.readLengthPrefixedSlice(as: UInt16.self),
-                let header = try? decoder.decode(frame, into: &records), header.streamID == stream,
-                !header.isHead
-            else { return inbound.inbox.counters.add(.streamRepairsRefused) }
-            inbound.inbox.repaired = .tcp
-            if inbound.received(header, &records, bytes: frame.readableBytes, now: now) {
-                inbound.inbox.counters.add(.streamRepairedTCP)
-            }
-        }
-    }
-
-    /// Sends members what they asked for, as far as its share of the rate allows; a frame that several miss
-    /// is left to ``nextFrame(into:now:)``.
-    package mutating func serveRepairs(now: Instant) {
-        while case .serve(let member, let first, let countMax)? = desk.next(now: now) {
-            let step = RepairDesk.Step.serve(member, first: first, countMax: countMax)
-            var packet = ByteBuffer()
-            var count = 0
-            while count < countMax, append(first + UInt64(count), to: &packet) { count += 1 }
-            if count > 0 {
-                inbound.inbox.counters.add(.streamRepairsServed, count)
-                answer(.frames(stream: streamID, packet), to: member, bytes: packet.readableBytes)
-                if receiptFrame >= first {
-                    inbound.inbox.events.append(.served(member, first...first + UInt64(count) - 1))
-                }
-            } else {
-                let kept = max(first + 1, retention?.oldest ?? next)
-                count = Int(clamping: min(UInt64(countMax), kept - first))
-                gone(first...first + UInt64(count) - 1, for: member)
-            }
-            desk.did(step, count: count, bytes: packet.readableBytes, rate: currentRate, now: now)
-        }
-    }
-
-    /// Adds a frame with its length to a repair packet; false: it is not kept, or the packet is full.
-    private func append(_ sequence: UInt64, to packet: inout ByteBuffer) -> Bool {
-        let start = packet.writerIndex
-        packet.writeInteger(0 as UInt16)
-        let isKept = retention?.append(header(sequence), to: &packet) ?? false
-        guard isKept, start == 0 || packet.writerIndex <= RepairPacket.framesBytesMax else {
-            packet.moveWriterIndex(to: start)
-            return false
-        }
-        let length = packet.writerIndex - start - MemoryLayout<UInt16>.size
-        packet.setInteger(UInt16(length), at: start)
-        return true
-    }
-
-    private mutating func answer(_ packet: RepairPacket, to member: NodeIdentity, bytes: Int = 0) {
-        inbound.inbox.events.append(.repairAnswer(packet, to: member, bytes: bytes))
-    }
-
-    /// What a member asked for is kept no longer: both sides say so.
-    private mutating func gone(_ range: ClosedRange<UInt64>, for member: NodeIdentity) {
-        inbound.inbox.counters.add(.streamRepairsGone, range.count)
-        answer(.gone(stream: streamID, range), to: member)
-        let loss = Loss(
-            from: identity.name, channel: inbound.inbox.channel, stream: streamID, first: range.lowerBound,
-            last: range.upperBound, reason: .beyondRetention, member: member.name)
-        inbound.inbox.events.append(.loss(loss))
-    }
-
-    /// A frame that several members miss, once more to all under its old number.
-    private mutating func resendFrame(into frame: inout ByteBuffer, now: Instant) -> Bool {
-        while case .again(let sequence)? = desk.next(now: now) {
-            let start = frame.writerIndex
-            let isKept = retention?.append(header(sequence), to: &frame) ?? false
-            let bytes = frame.writerIndex - start
-            desk.did(.again(sequence), count: 1, bytes: bytes, rate: currentRate, now: now)
-            guard isKept else { continue }
-            inbound.inbox.counters.add(.streamRepairsResent)
-            return true
-        }
-        return false
-    }
-
     // MARK: Time
 
     /// Does what is due; call whenever ``nextDeadline(now:)`` has passed.
@@ -523,13 +403,31 @@ package struct ChannelMachine: ~Copyable {
         inbound.timerFired(now: now)
         retention?.expire(now: now)
         tellUnheard(now: now)
+        findHoldups(now: now)
         guard now >= stallCheckAt else { return }
         stallCheckAt = now + Self.stallCheckInterval
-        let patience = max(Duration.seconds(1), .microseconds(20 * intervalMicroseconds))
+        let patience = max(window.silencePatience, .microseconds(20 * intervalMicroseconds))
         for member in window.stall(next: next, since: restartAt, patience: patience, now: now) {
             inbound.inbox.counters.add(.streamMembersStalled)
-            inbound.inbox.events.append(.memberStalled(member))
+            givenUp(member)
         }
+    }
+
+    /// Members that hold up the others are waited for only so long.
+    private mutating func findHoldups(now: Instant) {
+        guard now >= holdupCheckAt else { return }
+        holdupCheckAt = now + Self.holdupCheckInterval
+        let found = window.holdups(
+            next: next, isBlocked: isBlocked, bytesPerFrame: bytesPerFrame, now: now)
+        for member in found {
+            inbound.inbox.counters.add(.streamMembersSlow)
+            givenUp(member)
+        }
+    }
+
+    private mutating func givenUp(_ member: NodeIdentity) {
+        if window.evicts { inbound.inbox.counters.add(.streamMembersEvicted) }
+        inbound.inbox.events.append(.memberPath(member, window.evicts ? .evicted : .stalled))
     }
 
     /// Members that seem not to hear the group learn over links how far the stream is.
@@ -550,6 +448,7 @@ package struct ChannelMachine: ~Copyable {
     package mutating func nextDeadline(now: Instant) -> Instant? {
         var deadline = earliest(earliest(inbound.nextDeadline, waitsUntil), desk.nextDeadline(now: now))
         deadline = earliest(deadline, heads.nextAt(isOwed: isBlocked || owesHeads(now: now)))
+        if isBlocked { deadline = earliest(deadline, holdupCheckAt) }
         if isBlocked || window.floor(next: next) < next { deadline = earliest(deadline, stallCheckAt) }
         if retention != nil, window.isOwed(next: next) { deadline = earliest(deadline, tellAt) }
         return deadline

@@ -30,20 +30,27 @@ struct Feedback: Sendable {
     mutating func dataArrived(now: Instant, using generator: inout SeededGenerator) {
         guard dueAt == nil else { return }
         if reportedAt == nil {
-            dueAt = interval > Self.briefInterval ? now + generator.jitter(interval, in: 0...1) : now
+            dueAt = spaced(now, using: &generator)
         } else {
-            dueAt = now + generator.jitter(interval, in: 0.5...1.5)
+            dueAt = spaced(now + generator.jitter(interval, in: 0.5...1.5), using: &generator)
         }
     }
 
     /// The sender asks, or has less than half of what it was told left: in small groups a report is due now,
     /// in large ones not sooner than one interval after the last.
     mutating func hurry(now: Instant, using generator: inout SeededGenerator) {
-        var at = now
-        if interval > Self.briefInterval {
-            at = max(now, (reportedAt ?? now) + generator.jitter(interval, in: 0.5...1))
-        }
+        // Of several chances in a large group the first is taken, or the earliest would be each time.
+        if dueAt != nil, interval > Self.briefInterval { return }
+        let at = spaced(now, using: &generator)
         dueAt = min(dueAt ?? at, at)
+    }
+
+    /// In a large group a member says nothing for one interval after each report, so that no more reports
+    /// come in a second than the sender meant.
+    private func spaced(_ at: Instant, using generator: inout SeededGenerator) -> Instant {
+        guard interval > Self.briefInterval else { return at }
+        guard let reportedAt else { return max(at, at + generator.jitter(interval, in: 0...1)) }
+        return max(at, reportedAt + generator.jitter(interval, in: 1...1.5))
     }
 
     /// How many frames beyond `next` the sender was told it may send.

@@ -39,16 +39,17 @@ struct DeliveryRate: Sendable {
     }
 }
 
-/// `rate: auto`: follows the group. Faster than its slowest member while that speeds up, a little faster when
-/// it does not, slower after losses; never below a floor.
+/// `rate: auto`: follows the group. Faster than its members have shown to be while they speed up, a little
+/// faster when they do not, slower after losses; never below a floor.
 struct GroupPace: Sendable {
-    private static let floor = 1_000_000.0
+    /// Bytes a second that no group is slowed below.
+    static let floor = 1_000_000.0
     private static let round = Duration.milliseconds(5)
     private static let calm = Duration.milliseconds(100)
 
     /// Bytes a second; nil: nothing is known, the members' budgets alone hold.
     private(set) var rate: Double?
-    private var slowest = 0.0
+    private var best = 0.0
     private var flatRounds = 0
     private var cap: Double?
     private var capAt: Instant
@@ -62,15 +63,15 @@ struct GroupPace: Sendable {
     /// True when a new look at the members is due.
     func isDue(_ now: Instant) -> Bool { now >= roundAt }
 
-    mutating func update(slowest shown: Double?, now: Instant) {
+    mutating func update(shown: Double?, now: Instant) {
         roundAt = now + Self.round
         guard let shown else { return rate = cap }
-        if shown > slowest * 1.25 {
+        if shown > best * 1.25 {
             flatRounds = 0
-            slowest = shown
+            best = shown
         } else {
             flatRounds += 1
-            slowest = min(slowest, max(shown, slowest * 0.9))
+            best = min(best, max(shown, best * 0.9))
         }
         if let limit = cap, now >= capAt + Self.calm {
             capAt = now

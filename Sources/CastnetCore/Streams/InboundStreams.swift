@@ -80,6 +80,7 @@ struct InboundStreams: Sendable {
         streams[index].feedback.heard(header)
         let announcement = wasKnown ? nil : records.announcement
         if inbox.repaired != .tcp, streams[index].hearing.heardGroup(now: now) { tellPath(index) }
+        if inbox.reorderBytes > 0 || inbox.isFull { noteRoom() }
         let isNew = streams[index].received(header, &records, bytes: bytes, now: now, &inbox)
         if header.isHead {
             streams[index].feedback.hurry(now: now, using: &inbox.generator)
@@ -109,7 +110,8 @@ struct InboundStreams: Sendable {
 
     private mutating func tellPath(_ index: Int) {
         guard let identity = streams[index].identity else { return }
-        inbox.events.append(.ownPath(from: identity, isDeaf: streams[index].hearing.isDeaf))
+        let reason = streams[index].hearing.isDeaf ? PathChange.Reason.notHeard : .heard
+        inbox.events.append(.ownPath(from: identity, reason))
     }
 
     private mutating func index(
@@ -180,8 +182,12 @@ struct InboundStreams: Sendable {
         if bytes >= backlogMax, backlogBytes < backlogMax { inbox.counters.add(.limitSubscriptionBacklogHit) }
         let isDraining = bytes < backlogBytes
         backlogBytes = bytes
+        noteRoom()
         if isDraining, pinchedCount > 0 { review(now) }
     }
+
+    /// What waits behind holes comes to the subscriptions, too, as soon as those close.
+    private mutating func noteRoom() { inbox.isFull = backlogBytes + inbox.reorderBytes >= backlogMax }
 
     /// Counts the active streams and what they were promised.
     private mutating func look(now: Instant) -> UInt64 {
@@ -208,7 +214,7 @@ struct InboundStreams: Sendable {
         let fair = isActive ? share : capacity / UInt64(activeCount + 1)
         var window = max(2, min(fair, capacity - min(capacity, others)))
         // What the subscriptions can take is shared, too: a run that is delivered keeps its frame's memory.
-        let room = max(0, backlogMax - backlogBytes) / frameSizeMax / activeCount
+        let room = max(0, backlogMax - backlogBytes - inbox.reorderBytes) / frameSizeMax / activeCount
         window = min(window, UInt64(max(room, backlogBytes == 0 ? 2 : 0)))
         // So is what may wait behind holes.
         window = min(window, UInt64(max(0, inbox.reorderMax - inbox.reorderBytes) / frameSizeMax))
@@ -257,7 +263,8 @@ struct InboundStreams: Sendable {
                 continue
             }
             address = reportTo
-            let (next, end) = (streams[index].next, streams[index].end)
+            let end = streams[index].end
+            let next = PlantedBug.reportsAhead.isPlanted ? end : streams[index].next
             let before = streams[index].feedback.outstanding(next: end)
             let limit = streams[index].feedback.limit(
                 next: end, window: window(index, promised: promised, now: now))
@@ -351,11 +358,13 @@ struct InboundStreams: Sendable {
         askAt = earliest(askAt, streams[index].requests.nextDeadline)
     }
 
-    /// The sender does not keep these frames any more.
-    mutating func repairGone(_ stream: UInt64, _ range: ClosedRange<UInt64>, from: NodeIdentity, now: Instant)
-    {
+    /// The sender does not give these frames any more.
+    mutating func repairGone(
+        _ stream: UInt64, _ range: ClosedRange<UInt64>, _ reason: Loss.Reason, from: NodeIdentity,
+        now: Instant
+    ) {
         guard let index = indices[stream], streams[index].identity == from else { return }
-        streams[index].giveUp(range, .beyondRetention, &inbox)
+        streams[index].giveUp(range, reason, &inbox)
         streams[index].feedback.hurry(now: now, using: &inbox.generator)
         streams[index].requests.progressed(streams[index].missing, byRepair: true, now: now)
         noteDue(index)

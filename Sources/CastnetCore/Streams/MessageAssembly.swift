@@ -114,6 +114,9 @@ struct MessageAssembly: Sendable {
         _ repaired: RepairPath, _ inbox: inout StreamReceiver.Inbox
     ) {
         var body = message
+        if PlantedBug.cutsMessages.isPlanted, body.readableBytes > 0 {
+            body.moveWriterIndex(to: body.writerIndex - 1)
+        }
         var headers = Headers()
         if start.headersLength > 0 {
             do {

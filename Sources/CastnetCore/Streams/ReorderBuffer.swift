@@ -80,6 +80,14 @@ struct ReorderBuffer: Sendable {
         return held.popFirst()
     }
 
+    /// What is known to exist from `first` on, but for what was given up.
+    func undeclared(from first: UInt64) -> [ClosedRange<UInt64>] {
+        guard first < end else { return [] }
+        var rest = [first...end - 1]
+        for range in gone { rest.subtract(range) }
+        return rest
+    }
+
     /// Drops everything held; the bytes it had.
     mutating func clear(to next: UInt64) -> Int {
         let bytes = held.reduce(0) { $0 + $1.bytes }

@@ -52,6 +52,7 @@ struct RepairDesk: Sendable {
     /// none.
     private static let share = 0.2
     private static let assumedRate = 125e6
+    static let rateMin = 25e6
 
     init(now: Instant) { pacer = Pacer(now: now) }
 
@@ -62,7 +63,11 @@ struct RepairDesk: Sendable {
     mutating func asked(
         _ member: NodeIdentity, _ ranges: [ClosedRange<UInt64>], groupSize: Int, now: Instant
     ) -> Duration? {
+        var ranges = ranges
         if groupSize >= Self.commonCount {
+            // What the whole group is about to get comes that way to this member, too.
+            for range in group { ranges.subtract(range) }
+            if ranges.isEmpty { return nil }
             if asks.count == Self.asksMax { asks.removeFirst() }
             asks.append(Ask(member: member, ranges: ranges, at: now))
         }

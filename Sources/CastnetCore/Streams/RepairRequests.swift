@@ -79,6 +79,7 @@ struct RepairRequests: Sendable {
     /// each time.
     mutating func failed(now: Instant, wait: Duration) {
         guard stuckSince != nil else { return }
+        if PlantedBug.asksOnce.isPlanted { return answerBy = nil }
         answerBy = nil
         askedEnd = 0
         failures = min(failures + 1, 16)

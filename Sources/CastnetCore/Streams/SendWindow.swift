@@ -1,10 +1,21 @@
 /// The members of a channel as its sender knows them: who is waited for, how far each is and can take.
 ///
 /// Nobody may be sent more than it said it can take, so the slowest member that is waited for bounds the
-/// sender. A member that says nothing while frames are outstanding is given up until it speaks again. Whoever
-/// is gone without a goodbye may come back and want what it missed, so its place is remembered for a while.
-/// Memory: one entry per member, at most `limits.members`.
+/// sender. A member that says nothing while frames are outstanding is not waited for until it speaks again,
+/// and one that alone holds up the others for long not until it has what it missed: what becomes of it
+/// meanwhile is said by `slow`. Whoever is gone without a goodbye may come back and want what it missed, so
+/// its place is remembered for a while. Memory: one entry per member, at most `limits.members`.
 struct SendWindow: Sendable {
+    /// How the sender stands to a member.
+    enum Standing: Sendable {
+        /// It is waited for.
+        case current
+        /// It takes much less than the others, and is not waited for.
+        case slow
+        /// It says nothing, and is not waited for.
+        case silent
+    }
+
     struct Member: Sendable {
         var identity: NodeIdentity
         /// Below this it has, or gave up, everything.
@@ -12,7 +23,12 @@ struct SendWindow: Sendable {
         /// It can take the frames below this.
         var limit: UInt64
         var heardAt: Instant
-        var isStalled = false
+        var standing = Standing.current
+        /// What it has no claim to: it was evicted when this was the next frame.
+        var evictedEnd: UInt64 = 0
+        /// How long it held up the others, less how long it did not, and what it could take when that began.
+        var heldUp = Duration.zero
+        var heldLimit: UInt64 = 0
         /// False: the directory does not name it, its reports do.
         var isListed: Bool
         var hasReported = false
@@ -24,6 +40,8 @@ struct SendWindow: Sendable {
         /// When it was last told over a link how far the stream is.
         var toldAt: Instant?
         var pace: DeliveryRate
+        /// Nothing leaves that it cannot take.
+        var boundsWindow: Bool { standing == .current && !isDeaf }
     }
 
     /// What a report changed.
@@ -41,6 +59,9 @@ struct SendWindow: Sendable {
 
     /// Frames a member that has not reported yet, or not for a while, is trusted to take.
     private let trust: UInt64
+    /// Frames that a member which takes everything may be behind.
+    private let reach: UInt64
+    private let slow: ChannelSettings.SlowMember
     private let membersMax: Int
     /// How long a silent member's place is remembered.
     private let memory: Duration
@@ -53,17 +74,29 @@ struct SendWindow: Sendable {
     /// The floor of what was handled, of those that are.
     private var processed = UInt64.max
     private var isStale = false
+    /// When it was looked last who holds up the others.
+    private var holdupsAt: Instant
 
     /// After so long without a frame, old limits are not trusted: others may use the memory by now.
     static let trustTime = Duration.milliseconds(100)
 
     private static let deafPause = Duration.milliseconds(50)
+    /// How long the group waits for a silent or nearly still member where `slow` is `pace`.
+    private static let pacePatience = Duration.seconds(5)
+    /// Time between two looks that counts at most.
+    private static let lookMax = Duration.milliseconds(100)
     private static let silentPause = Duration.milliseconds(400)
     /// So many are told at a time.
     private static let unheardMax = 64
 
-    init(trust: UInt64, membersMax: Int, memory: Duration) {
+    init(
+        trust: UInt64, reach: UInt64, slow: ChannelSettings.SlowMember, membersMax: Int, memory: Duration,
+        now: Instant
+    ) {
         self.trust = trust
+        self.reach = reach
+        self.slow = slow
+        holdupsAt = now
         self.memory = memory
         self.membersMax = membersMax
     }
@@ -80,6 +113,14 @@ struct SendWindow: Sendable {
     func isDeaf(_ identity: NodeIdentity) -> Bool {
         members[identity.name].map { $0.identity == identity && $0.isDeaf } ?? false
     }
+
+    /// Below this the member has no claim to anything.
+    func evictedEnd(of identity: NodeIdentity) -> UInt64 {
+        members[identity.name].map { $0.identity == identity ? $0.evictedEnd : 0 } ?? 0
+    }
+
+    /// True when a member that is given up loses what it missed.
+    var evicts: Bool { slow == .evict }
 
     /// The first frame that must not leave; `.max` when nobody is waited for.
     mutating func windowEnd(next: UInt64) -> UInt64 {
@@ -116,10 +157,10 @@ struct SendWindow: Sendable {
         floor = .max
         lowest = .max
         for member in members.values {
-            lowest = min(lowest, member.received)
-            guard !member.isStalled else { continue }
-            if !member.isDeaf { end = min(end, member.limit) }
-            floor = min(floor, member.received)
+            lowest = min(lowest, max(member.received, member.evictedEnd))
+            guard member.standing != .silent else { continue }
+            if member.boundsWindow { end = min(end, member.limit) }
+            floor = min(floor, max(member.received, member.evictedEnd))
             processed = min(processed, member.processed)
         }
     }
@@ -148,7 +189,7 @@ struct SendWindow: Sendable {
         }
         for (name, member) in members where member.isListed && !listed.contains(name) {
             members[name]?.isListed = false
-            members[name]?.isStalled = true
+            members[name]?.standing = .silent
         }
         isStale = true
         refresh()
@@ -184,7 +225,6 @@ struct SendWindow: Sendable {
         change.isNew = !member.hasReported
         change.before = member.hasReported ? member.received : 0
         member.heardAt = now
-        change.isBack = member.isStalled
         change.hasLost = position.gaps > member.lost
         member.lost = max(member.lost, position.gaps)
         if position.isDeaf != member.isDeaf { change.isDeaf = position.isDeaf }
@@ -200,17 +240,29 @@ struct SendWindow: Sendable {
             member.received = position.received
         }
         member.hasReported = true
-        member.isStalled = false
+        change.isBack = stands(&member, position, next: next)
         member.pace.sample(
             received: member.received, bytesPerFrame: bytesPerFrame, isBusy: isBusy, now: now)
         members[identity.name] = member
         // A limit below what is known can only come from a member that is new or back.
-        end = min(end, member.limit)
+        if member.boundsWindow { end = min(end, member.limit) }
         floor = min(floor, member.received)
         lowest = min(lowest, member.received)
         processed = min(processed, member.processed)
         isStale = true
         return change
+    }
+
+    /// What a report makes of a member that was not waited for; true: it is again.
+    private func stands(_ member: inout Member, _ position: Report.StreamPosition, next: UInt64) -> Bool {
+        guard member.standing != .current else { return false }
+        let isBehind = position.limit <= next || position.received + reach < next
+        if isBehind, member.standing == .slow || slow != .pace {
+            member.standing = .slow
+            return false
+        }
+        member.standing = .current
+        return true
     }
 
     mutating func left(_ identity: NodeIdentity) {
@@ -250,34 +302,92 @@ struct SendWindow: Sendable {
         next: UInt64, since restartAt: Instant, patience: Duration, now: Instant
     ) -> [NodeIdentity] {
         var stalled: [NodeIdentity] = []
-        for (name, member) in members where !member.isStalled {
+        for (name, member) in members where member.standing != .silent {
             let isOwing = member.received < next || member.limit <= next
             guard isOwing, now >= max(member.heardAt, restartAt) + patience else { continue }
-            members[name]?.isStalled = true
+            giveUp(name, .silent, next: next)
             stalled.append(member.identity)
         }
         for (name, member) in members
-        where member.isStalled && !member.isListed && now >= member.heardAt + memory {
+        where member.standing == .silent && !member.isListed && now >= member.heardAt + memory {
             members[name] = nil
             isStale = true
         }
-        if !stalled.isEmpty {
-            isStale = true
-            end = 0
-            floor = 0
-            refresh()
-        }
+        if !stalled.isEmpty { recount() }
         return stalled
     }
 
-    /// The rate in bytes a second that the slowest member waited for has shown; nil: some showed none yet.
-    mutating func slowestRate(isBusy: Bool, now: Instant) -> Double? {
-        var slowest: Double?
-        for name in members.keys {
-            guard members[name]?.isStalled == false, members[name]?.isDeaf == false else { continue }
-            guard let rate = members[name]?.pace.maximum(isBusy: isBusy, now: now) else { return nil }
-            slowest = min(slowest ?? rate, rate)
+    /// How long a member may be silent while frames are outstanding to it.
+    var silencePatience: Duration { slow == .pace ? Self.pacePatience : .seconds(1) }
+
+    /// Looks who holds up the others, and gives up members that did so for long: those that alone, or with
+    /// fewer than half, can take no more. Nobody does where the sender itself, or all of them, are slow.
+    mutating func holdups(
+        next: UInt64, isBlocked: Bool, bytesPerFrame: Double, now: Instant
+    ) -> [NodeIdentity] {
+        let elapsed = now - holdupsAt
+        holdupsAt = now
+        let (waited, full) = members.values.reduce(into: (0, 0)) { count, member in
+            guard member.boundsWindow else { return }
+            count.0 += 1
+            if member.limit <= next { count.1 += 1 }
         }
-        return slowest
+        let areFew = isBlocked && 2 * full <= waited
+        var found: [NodeIdentity] = []
+        for (name, member) in members where member.boundsWindow {
+            let isFull = areFew && member.limit <= next
+            guard isFull || member.heldUp > .zero else { continue }
+            if isFull, member.heldUp == .zero { members[name]?.heldLimit = member.limit }
+            let heldUp = isFull ? member.heldUp + min(elapsed, Self.lookMax) : member.heldUp - elapsed
+            members[name]?.heldUp = max(.zero, heldUp)
+            guard heldUp >= holdupPatience else { continue }
+            let taken = Double(member.limit - min(member.limit, member.heldLimit)) * bytesPerFrame
+            if slow == .pace, taken >= GroupPace.floor * holdupPatience.seconds {
+                members[name]?.heldUp = .zero
+                continue
+            }
+            giveUp(name, .slow, next: next)
+            found.append(member.identity)
+        }
+        if !found.isEmpty { recount() }
+        return found
+    }
+
+    private var holdupPatience: Duration {
+        switch slow {
+        case .catchUp: .milliseconds(400)
+        case .evict: .seconds(1)
+        case .pace: Self.pacePatience
+        }
+    }
+
+    private mutating func giveUp(_ name: String, _ standing: Standing, next: UInt64) {
+        let heldUp = holdupPatience * 0.5
+        members[name]?.standing = standing
+        // Who is slow again soon is found out sooner.
+        members[name]?.heldUp = heldUp
+        if slow == .evict { members[name]?.evictedEnd = next }
+    }
+
+    private mutating func recount() {
+        isStale = true
+        end = 0
+        floor = 0
+        refresh()
+    }
+
+    /// The rate in bytes a second that the members waited for have shown: where the group paces itself, that
+    /// of the slowest, otherwise the median, as a slow one is found out by what it cannot take. Nil: some
+    /// showed none yet.
+    mutating func shownRate(isBusy: Bool, now: Instant) -> Double? {
+        var rates: [Double] = []
+        for name in members.keys {
+            guard members[name]?.boundsWindow == true else { continue }
+            guard let rate = members[name]?.pace.maximum(isBusy: isBusy, now: now) else { return nil }
+            rates.append(rate)
+        }
+        if slow == .pace { return rates.min() }
+        rates.sort()
+        return rates.isEmpty ? nil : rates[rates.count / 2]
     }
 }

@@ -3,9 +3,6 @@ package enum StreamEvent: Sendable {
     case loss(Loss)
     case streamStarted(UInt64, NodeIdentity)
     case streamEnded(UInt64, NodeIdentity?)
-    /// A member stopped reporting: the group no longer waits for it.
-    case memberStalled(NodeIdentity)
-    case memberBack(NodeIdentity)
     /// The message named by the token begins in this frame.
     case began(token: UInt64, firstFrame: UInt64)
     /// It ends in this one.
@@ -21,9 +18,9 @@ package enum StreamEvent: Sendable {
     /// Tell a member that seems not to hear the group, over a link, how far the own stream is.
     case headWanted(RepairPacket, to: NodeIdentity)
     /// How frames get to a member of the own stream has changed.
-    case memberPath(NodeIdentity, isDeaf: Bool)
+    case memberPath(NodeIdentity, PathChange.Reason)
     /// How a peer's frames get here has changed.
-    case ownPath(from: NodeIdentity, isDeaf: Bool)
+    case ownPath(from: NodeIdentity, PathChange.Reason)
     /// Another node has the channel configured differently.
     case digestDiffers(NodeIdentity)
 }
@@ -35,6 +32,8 @@ package struct Progress: Hashable, Sendable {
     package var processedBefore: UInt64
     /// What it says now.
     package var position: Report.StreamPosition
+    /// The version of what it announced to the directory then.
+    package var epoch: UInt64
     /// True: it lost something since.
     package var hasLost: Bool
     /// True: since then there is something that it will not handle.
@@ -42,11 +41,12 @@ package struct Progress: Hashable, Sendable {
 
     package init(
         before: UInt64, processedBefore: UInt64? = nil, position: Report.StreamPosition,
-        hasLost: Bool = false, hasRefused: Bool = false
+        epoch: UInt64 = 0, hasLost: Bool = false, hasRefused: Bool = false
     ) {
         self.before = before
         self.processedBefore = processedBefore ?? before
         self.position = position
+        self.epoch = epoch
         self.hasLost = hasLost
         self.hasRefused = hasRefused
     }

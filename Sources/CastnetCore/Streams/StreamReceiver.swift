@@ -12,7 +12,7 @@ struct StreamReceiver: Sendable {
     private(set) var first: UInt64
     /// The next frame to be delivered.
     private(set) var next: UInt64
-    /// Frames declared lost.
+    /// Frames lost before `next`.
     private(set) var lost: UInt32 = 0
     private(set) var handling = Handling()
     /// When anything of the stream came, and when data did.
@@ -62,10 +62,28 @@ struct StreamReceiver: Sendable {
         if header.isHead { return receivedHead(header.sequence, &records, now: now, &inbox) }
         guard header.sequence >= next, reorder.wants(header.sequence) else {
             inbox.counters.add(.streamDuplicates)
+            if PlantedBug.acceptsDuplicates.isPlanted, messages != nil {
+                take(header.sequence, &records, &inbox)
+            }
             return false
         }
         dataAt = now
+        // It was missing, and somebody had asked for it.
+        let fillsHole = header.sequence < reorder.end
+        if inbox.isFull, inbox.repaired != .tcp, header.sequence >= feedback.toldLimit, requests.isRepaired {
+            // The sender goes on without this member, which has no room: it is asked for when there is some.
+            inbox.counters.add(.streamOverruns)
+            extend(to: header.sequence + 1, now: now, &inbox)
+            return false
+        }
         extend(to: header.sequence, now: now, &inbox)
+        if PlantedBug.skipsHoles.isPlanted, header.sequence > next, messages != nil {
+            giveUp(next...header.sequence - 1, .unrepaired, &inbox)
+            inbox.events.removeAll()
+        }
+        if PlantedBug.deliversEarly.isPlanted, header.sequence > next, messages != nil {
+            take(header.sequence, &records, &inbox)
+        }
         if header.sequence == next, messages != nil {
             reorder.filled(header.sequence)
             next += 1
@@ -74,7 +92,7 @@ struct StreamReceiver: Sendable {
             hold(header.sequence, &records, bytes, &inbox)
         }
         if !reorder.isEmpty { drain(&inbox) }
-        requests.progressed(reorder.missing, byRepair: inbox.repaired == .tcp, now: now)
+        requests.progressed(reorder.missing, byRepair: fillsHole, now: now)
         return true
     }
 
@@ -82,6 +100,7 @@ struct StreamReceiver: Sendable {
         _ end: UInt64, _ records: inout [FrameRecord], now: Instant, _ inbox: inout Inbox
     ) -> Bool {
         inbox.counters.add(.streamHeadsReceived)
+        if PlantedBug.ignoresHeads.isPlanted { return false }
         let isNew = end > reorder.end
         extend(to: end, now: now, &inbox)
         drain(&inbox)
@@ -141,13 +160,22 @@ struct StreamReceiver: Sendable {
     private mutating func drain(_ inbox: inout Inbox) {
         guard messages != nil else { return }
         let path = inbox.repaired
-        while var frame = reorder.pop(&next) {
+        while var frame = pop() {
             next += 1
             inbox.hold(-frame.bytes)
             inbox.repaired = frame.repaired
             take(frame.sequence, &frame.records, &inbox)
         }
         inbox.repaired = path
+    }
+
+    /// The frame whose turn it is. What is gone before it counts as lost when it is passed: a report names
+    /// losses together with the position behind them.
+    private mutating func pop() -> ReorderBuffer.Held? {
+        let before = next
+        let frame = reorder.pop(&next)
+        lost = UInt32(clamping: UInt64(lost) + (next - before))
+        return frame
     }
 
     private mutating func take(
@@ -180,7 +208,6 @@ struct StreamReceiver: Sendable {
     /// What is missing of `range` is gone for good.
     mutating func giveUp(_ range: ClosedRange<UInt64>, _ reason: Loss.Reason, _ inbox: inout Inbox) {
         for part in reorder.giveUp(range) {
-            lost = UInt32(clamping: UInt64(lost) + min(UInt64(part.count), 1 << 32))
             inbox.lose(id, identity, part.lowerBound, part.upperBound, reason)
         }
         drain(&inbox)
@@ -189,7 +216,9 @@ struct StreamReceiver: Sendable {
     /// The stream is over: what is incomplete stays so.
     mutating func finish(_ inbox: inout Inbox) {
         let first = min(messages?.end(&inbox) ?? next, next)
-        if first < reorder.end { inbox.lose(id, identity, first, reorder.end - 1, .senderGone) }
+        for part in reorder.undeclared(from: first) {
+            inbox.lose(id, identity, part.lowerBound, part.upperBound, .senderGone)
+        }
         inbox.hold(-reorder.clear(to: next))
     }
 }
@@ -210,6 +239,8 @@ extension StreamReceiver {
         var unhandled: [UInt64] = []
         var events: [StreamEvent] = []
         var counters = CounterSet()
+        /// A subscription has no room.
+        var isFull = false
         /// How the frame in hand was repaired.
         var repaired = RepairPath.none
         /// Bytes of incomplete messages and waiting frames of all streams.
@@ -247,6 +278,7 @@ extension StreamReceiver {
                 from: identity?.name ?? hexadecimal(stream), channel: channel, stream: stream, first: first,
                 last: last, reason: reason)
             counters.add(.streamLost, Int(clamping: loss.count))
+            if PlantedBug.forgetsLosses.isPlanted { return }
             events.append(.loss(loss))
         }
     }

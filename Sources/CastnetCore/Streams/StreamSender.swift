@@ -23,7 +23,7 @@ struct StreamSender: Sendable {
     var frameSizeMax: Int
     /// Bytes of the messages that may be cut at the same time, so that members can bound their memory.
     private let openBytesMax: Int
-    private var turns = TopicTurns()
+    private var turns: TopicTurns
     private var nextMessage: UInt64 = 1
     /// Messages of which chunks have left, oldest first.
     private var open: [UInt64] = []
@@ -34,7 +34,8 @@ struct StreamSender: Sendable {
     /// Messages of one run share a time of sending that is wrong by at most this.
     private static let runMicroseconds: UInt64 = 1000
 
-    init(frameSizeMax: Int, openBytesMax: Int) {
+    init(frameSizeMax: Int, openBytesMax: Int, topicRate: Int? = nil, now: Instant) {
+        turns = TopicTurns(rate: topicRate, now: now)
         self.frameSizeMax = frameSizeMax
         self.openBytesMax = openBytesMax
     }
@@ -50,25 +51,36 @@ struct StreamSender: Sendable {
             && turns.queuedBytes + 3 * turns.queuedCount < frameSizeMax - FrameWire.headerLength - 64
     }
 
-    mutating func submit(_ casts: consuming [OutboundCast]) {
-        for cast in casts { turns.submit(cast) }
+    /// True when something may leave now as far as the topics' rates go.
+    func isReady(_ now: Instant) -> Bool {
+        turns.current != nil || turns.restsUntil.map { $0 <= now } ?? false
+    }
+    /// When a topic that has used its rate may go on.
+    var restsUntil: Instant? { turns.restsUntil }
+
+    mutating func submit(_ casts: consuming [OutboundCast], now: Instant) {
+        for cast in casts { turns.submit(cast, now: now) }
     }
 
     /// Fills the frame with what is queued; false: nothing was put in.
-    mutating func fill(_ builder: inout FrameBuilder, _ buffer: inout ByteBuffer, _ sent: inout Sent) -> Bool
-    {
+    mutating func fill(
+        _ builder: inout FrameBuilder, _ buffer: inout ByteBuffer, _ sent: inout Sent, now: Instant
+    ) -> Bool {
+        turns.wake(now: now)
         var isFilled = false
         while let index = turns.current {
             if turns.isContended, turns.spent >= Self.turnBytes {
                 turns.rotate()
                 continue
             }
+            let length = builder.length(in: buffer)
             guard place(index, &builder, &buffer, &sent) else {
                 if turns.current != index { continue }
                 break
             }
             isFilled = true
-            if turns.lanes[index].isEmpty { turns.retireCurrent() }
+            if turns.pay(builder.length(in: buffer) - length, now: now) { continue }
+            if turns.lanes[index].isEmpty { turns.retireCurrent(now: now) }
         }
         return isFilled
     }

@@ -34,6 +34,7 @@ package enum Packet: Hashable, Sendable {
         case repairGone = 0x42
         case repairLater = 0x43
         case repairHead = 0x44
+        case repairEvicted = 0x45
         // 0x60–0x6F: directory.
     }
 

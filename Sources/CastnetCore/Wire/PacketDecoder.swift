@@ -77,7 +77,8 @@ extension Packet {
         case .credit:
             self = .credit(
                 Credit(topic: try body.readShortText(), messages: try body.read(), bytes: try body.read()))
-        case .repairRequest, .repairFrames, .repairGone, .repairLater, .repairHead:
+        case .repairRequest, .repairFrames, .repairGone, .repairLater, .repairHead,
+            .repairEvicted:
             self = .repair(try RepairPacket(kind, reading: &body))
         }
         // A later version may say more behind what is known here.

@@ -8,6 +8,8 @@ package enum RepairPacket: Hashable, Sendable {
     case frames(stream: UInt64, ByteBuffer)
     /// These frames are not kept any more.
     case gone(stream: UInt64, ClosedRange<UInt64>)
+    /// The sender evicted the member, which has no claim to these frames.
+    case evicted(stream: UInt64, ClosedRange<UInt64>)
     /// Others are being served: ask again after so many milliseconds.
     case later(stream: UInt64, milliseconds: UInt32)
     /// A head of a stream for a member that seems not to hear the group: the whole frame, and the digest of
@@ -21,7 +23,7 @@ package enum RepairPacket: Hashable, Sendable {
     package var stream: UInt64 {
         switch self {
         case .request(let stream, _), .frames(let stream, _), .gone(let stream, _), .later(let stream, _),
-            .head(let stream, _, _):
+            .head(let stream, _, _), .evicted(let stream, _):
             stream
         }
     }
@@ -33,6 +35,7 @@ package enum RepairPacket: Hashable, Sendable {
         case .gone: .repairGone
         case .later: .repairLater
         case .head: .repairHead
+        case .evicted: .repairEvicted
         }
     }
 
@@ -42,7 +45,8 @@ package enum RepairPacket: Hashable, Sendable {
         case .request(_, let ranges):
             for range in ranges { buffer.writeMultipleIntegers(range.lowerBound, range.upperBound) }
         case .frames(_, let frames): buffer.writeImmutableBuffer(frames)
-        case .gone(_, let range): buffer.writeMultipleIntegers(range.lowerBound, range.upperBound)
+        case .gone(_, let range), .evicted(_, let range):
+            buffer.writeMultipleIntegers(range.lowerBound, range.upperBound)
         case .later(_, let milliseconds): buffer.writeInteger(milliseconds)
         case .head(_, let channel, let frame):
             buffer.writeInteger(channel)
@@ -63,6 +67,7 @@ package enum RepairPacket: Hashable, Sendable {
             self = .request(stream: stream, ranges)
         case .repairFrames: self = .frames(stream: stream, body.readSlice(length: body.readableBytes) ?? body)
         case .repairGone: self = .gone(stream: stream, try Self.range(&body, after: nil))
+        case .repairEvicted: self = .evicted(stream: stream, try Self.range(&body, after: nil))
         case .repairHead:
             let channel = try body.read(UInt64.self)
             self = .head(

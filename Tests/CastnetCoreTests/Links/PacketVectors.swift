@@ -110,6 +110,10 @@ enum PacketVectors {
             name: "repair head", packet: .repair(.head(stream: 0xB2, channel: 0xC3, bytes("abc"))),
             hex:
                 "00000015440000000000000000b200000000000000c3616263"),
+        Vector(
+            name: "repair evicted", packet: .repair(.evicted(stream: 0xB2, 5...9)),
+            hex:
+                "0000001a450000000000000000b200000000000000050000000000000009"),
     ]
 
     static func hex(_ packet: Packet) -> String {

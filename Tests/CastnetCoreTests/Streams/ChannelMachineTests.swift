@@ -189,7 +189,9 @@ import Testing
         sender.timerFired(now: late)
         let events = sender.takeEvents()
         #expect(
-            events.contains { if case .memberStalled(let who) = $0 { who == identity("b") } else { false } })
+            events.contains {
+                if case .memberPath(let who, .stalled) = $0 { who == identity("b") } else { false }
+            })
         #expect(!frames(&sender, now: late).isEmpty)
     }
 

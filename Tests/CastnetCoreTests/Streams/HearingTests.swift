@@ -11,25 +11,36 @@ import Testing
     func deaf() {
         var hearing = Hearing(now: at(0))
         let soon = hearing.toldByLink(now: at(299))
-        let late = hearing.toldByLink(now: at(300))
-        let again = hearing.toldByLink(now: at(350))
-        #expect(!soon && late && !again && hearing.isDeaf)
+        let once = hearing.toldByLink(now: at(300))
+        let atOnce = hearing.toldByLink(now: at(350))
+        let late = hearing.toldByLink(now: at(400))
+        let again = hearing.toldByLink(now: at(450))
+        #expect(!soon && !once && !atOnce && late && !again && hearing.isDeaf)
         var changes: [Int64] = []
-        for time in stride(from: 400 as Int64, through: 2000, by: 100)
+        for time in stride(from: 500 as Int64, through: 2000, by: 100)
         where hearing.heardGroup(now: at(time)) { changes.append(time) }
-        #expect(changes == [1400] && !hearing.isDeaf)
+        #expect(changes == [1500] && !hearing.isDeaf)
     }
 
     @Test("what the group brings now and then is no proof while the sender has to tell")
     func told() {
         var hearing = Hearing(now: at(0))
-        _ = hearing.toldByLink(now: at(500))
+        for time in [500, 900] as [Int64] { _ = hearing.toldByLink(now: at(time)) }
         var changes: [Int64] = []
         for time in stride(from: 1000 as Int64, through: 9000, by: 1000) {
             if hearing.heardGroup(now: at(time)) { changes.append(time) }
             if time < 5000 { _ = hearing.toldByLink(now: at(time + 400)) }
         }
         #expect(changes == [6000])
+    }
+
+    @Test("what is told at once after an outage of everything makes nobody deaf")
+    func outage() {
+        var hearing = Hearing(now: at(0))
+        for time in 5000..<(5090 as Int64) { _ = hearing.toldByLink(now: at(time)) }
+        _ = hearing.heardGroup(now: at(5090))
+        let isDeaf = hearing.toldByLink(now: at(5200))
+        #expect(!isDeaf)
     }
 
     @Test("a member that hears something in time stays as it is")

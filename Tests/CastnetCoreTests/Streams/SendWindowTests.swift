@@ -9,8 +9,11 @@ import Testing
         NodeIdentity(name: name, incarnation: Incarnation(incarnation))
     }
 
-    private func window(at next: UInt64, _ members: String...) -> SendWindow {
-        var window = SendWindow(trust: 64, membersMax: 10, memory: .seconds(30))
+    private func window(
+        at next: UInt64, _ members: String..., slow: ChannelSettings.SlowMember = .catchUp
+    ) -> SendWindow {
+        var window = SendWindow(
+            trust: 64, reach: 1000, slow: slow, membersMax: 10, memory: .seconds(30), now: start)
         _ = window.membersChanged(members.map { identity($0) }, next: next, now: start)
         return window
     }
@@ -41,5 +44,94 @@ import Testing
         _ = window.membersChanged([identity("a", 2)], next: 50, now: start)
         let owed = window.owedFrom(next: 50)
         #expect(owed == 50 && window.expects(identity("a", 2)))
+    }
+
+    // MARK: Who holds up the others
+
+    private func report(
+        _ name: String, received: UInt64, limit: UInt64, next: UInt64, at now: Instant,
+        to window: inout SendWindow
+    ) -> SendWindow.Change? {
+        let position = Report.StreamPosition(
+            streamID: 1, received: received, limit: limit, processed: received, gaps: 0)
+        return window.reported(
+            identity(name), position, next: next, bytesPerFrame: 1000, isBusy: true, now: now)
+    }
+
+    /// Looks every 25 ms for `seconds` with the sender blocked; who was given up, and when.
+    private func look(
+        _ window: inout SendWindow, next: UInt64, seconds: Double, from begin: Instant
+    ) -> [(name: String, after: Duration)] {
+        var found: [(name: String, after: Duration)] = []
+        for step in 1...Int(seconds * 40) {
+            let now = begin + .milliseconds(25 * Int64(step))
+            let names = window.holdups(next: next, isBlocked: true, bytesPerFrame: 1000, now: now)
+            found += names.map { ($0.name, now - begin) }
+        }
+        return found
+    }
+
+    @Test("who alone holds up the others is not waited for, until it has what it missed")
+    func slow() {
+        var window = window(at: 1, "a", "b", "c")
+        for name in ["a", "b"] {
+            _ = report(name, received: 100, limit: 900, next: 100, at: start, to: &window)
+        }
+        _ = report("c", received: 50, limit: 100, next: 100, at: start, to: &window)
+        let before = window.windowEnd(next: 100)
+        let found = look(&window, next: 100, seconds: 1, from: start)
+        #expect(before == 100 && found.map(\.name) == ["c"] && found.first?.after == .milliseconds(400))
+        let (end, owed, floor) = (
+            window.windowEnd(next: 100), window.owedFrom(next: 100), window.floor(next: 100)
+        )
+        #expect(end == 900 && owed == 50 && floor == 50)
+        let later = start + .seconds(2)
+        let still = report("c", received: 60, limit: 110, next: 800, at: later, to: &window)
+        #expect(still?.isBack == false)
+        let back = report("c", received: 800, limit: 1200, next: 800, at: later, to: &window)
+        #expect(back?.isBack == true)
+    }
+
+    @Test("nobody is slow where half of the members or more are")
+    func allSlow() {
+        var window = window(at: 1, "a", "b", "c")
+        _ = report("a", received: 100, limit: 900, next: 100, at: start, to: &window)
+        for name in ["b", "c"] {
+            _ = report(name, received: 50, limit: 100, next: 100, at: start, to: &window)
+        }
+        let found = look(&window, next: 100, seconds: 5, from: start)
+        #expect(found.isEmpty)
+    }
+
+    @Test(
+        "with pace a member is waited for that takes a megabyte a second, and five seconds one that does not")
+    func pace() {
+        var window = window(at: 1, "a", "b", "c", slow: .pace)
+        for name in ["a", "b"] {
+            _ = report(name, received: 100, limit: 90_000, next: 100, at: start, to: &window)
+        }
+        var found: [(name: String, after: Duration)] = []
+        var limit: UInt64 = 100
+        for second in 0..<12 {
+            let now = start + .seconds(second)
+            _ = report("c", received: limit - 50, limit: limit, next: limit, at: now, to: &window)
+            found += look(&window, next: limit, seconds: 1, from: now)
+            limit += 1500
+        }
+        #expect(found.isEmpty)
+        found = look(&window, next: limit - 1500, seconds: 12, from: start + .seconds(12))
+        #expect(found.map(\.name) == ["c"])
+    }
+
+    @Test("an evicted member has no claim to what was sent before")
+    func evict() {
+        var window = window(at: 1, "a", "b", slow: .evict)
+        _ = report("a", received: 100, limit: 900, next: 100, at: start, to: &window)
+        _ = report("b", received: 50, limit: 100, next: 100, at: start, to: &window)
+        let found = look(&window, next: 100, seconds: 2, from: start)
+        #expect(found.map(\.name) == ["b"] && found.first?.after == .seconds(1))
+        let (owed, end) = (window.owedFrom(next: 100), window.evictedEnd(of: identity("b")))
+        #expect(owed == 100 && end == 100 && window.evicts)
+        #expect(window.evictedEnd(of: identity("b", 2)) == 0)
     }
 }

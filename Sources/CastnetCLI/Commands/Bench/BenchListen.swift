@@ -56,6 +56,7 @@ private struct BenchReady: Encodable {
     var event = "ready"
     var node: String
     var topic: String
+    var pid = ProcessInfo.processInfo.processIdentifier
 }
 
 /// What one listener has counted since the last reset.
