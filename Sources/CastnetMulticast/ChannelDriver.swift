@@ -167,6 +167,7 @@
                 streamID: opening.facts.streamID, reportAddress: report.address,
                 frameSizeMax: socket.payloadMax, receiveBufferBytes: socket.receiveBufferBytes,
                 configurationDigest: opening.facts.digest, seed: opening.seed, now: now)
+            if opening.listens { machine.listens(replays: false, now: now) }
             drops = KernelDrops(
                 descriptor: descriptors.receive,
                 hearsOwn: opening.options.loop || opening.options.interface.isLoopback, now: now)
@@ -442,6 +443,11 @@
         }
 
         mutating func subscriptionsChanged(epoch: UInt64) { machine.subscriptionsChanged(epoch: epoch) }
+
+        mutating func listens(replays: Bool, now: Instant) {
+            machine.listens(replays: replays, now: now)
+            due.insert(.outbox)
+        }
 
         mutating func ended(_ mark: FrameMark, isHandled: Bool, now: Instant) {
             machine.ended(mark, isHandled: isHandled, now: now)

@@ -11,6 +11,8 @@
         var identity: NodeIdentity
         var facts: PGMChannel.Facts
         var options: PGMOptions
+        /// True: what comes is listened to from the beginning, see ``PGMChannel/listens(replays:)``.
+        var listens: Bool
         var seed: UInt64
         var sink: any ChannelSink
         var mailbox: ChannelMailbox

@@ -115,6 +115,10 @@
             channels[key]?.driver.subscriptionsChanged(epoch: epoch)
         }
 
+        func listens(replays: Bool, on key: UInt64) {
+            channels[key]?.driver.listens(replays: replays, now: now)
+        }
+
         func ended(_ mark: FrameMark, isHandled: Bool, on key: UInt64) {
             channels[key]?.driver.ended(mark, isHandled: isHandled, now: now)
         }

@@ -51,13 +51,12 @@ package final class PGMChannel: Sendable {
     /// Opens a channel; the engine thread starts with the first one.
     package static func open(
         _ settings: ChannelSettings, limits: LimitSettings, identity: NodeIdentity,
-        interface: InterfaceChoice,
-        seed: UInt64, sink: any ChannelSink
+        interface: InterfaceChoice, listens: Bool = true, seed: UInt64, sink: any ChannelSink
     ) async throws -> PGMChannel {
         #if Multicast
             try await open(
-                settings, limits: limits, identity: identity, interface: interface, seed: seed, sink: sink,
-                on: .shared)
+                settings, limits: limits, identity: identity, interface: interface, listens: listens,
+                seed: seed, sink: sink, on: .shared)
         #else
             throw CastnetError(.multicastUnavailable, "this build is without the Multicast trait")
         #endif
@@ -73,7 +72,8 @@ package final class PGMChannel: Sendable {
         /// The same on an engine of its own: a host of its own, for tests.
         package static func open(
             _ settings: ChannelSettings, limits: LimitSettings, identity: NodeIdentity,
-            interface: InterfaceChoice, seed: UInt64, sink: any ChannelSink, on engine: Engine
+            interface: InterfaceChoice, listens: Bool = true, seed: UInt64, sink: any ChannelSink,
+            on engine: Engine
         ) async throws -> PGMChannel {
             var generator = SeededGenerator(seed: seed)
             let plan = ChannelPlan(settings, interfaceMTU: interface.mtu)
@@ -84,7 +84,7 @@ package final class PGMChannel: Sendable {
             let shared = ChannelMailbox()
             let opening = ChannelOpening(
                 settings: settings, limits: limits, identity: identity, facts: facts, options: options,
-                seed: generator.next(), sink: sink, mailbox: shared)
+                listens: listens, seed: generator.next(), sink: sink, mailbox: shared)
             let (key, seamProblem) = try await engine.open(opening)
             facts.seamProblem = seamProblem
             return PGMChannel(facts: facts, engine: engine, key: key, shared: shared)
@@ -112,6 +112,12 @@ package final class PGMChannel: Sendable {
         /// What the node subscribes has changed.
         package func subscriptionsChanged(epoch: UInt64) {
             engine.post { [key] loop in loop.subscriptionsChanged(epoch: epoch, of: key) }
+        }
+
+        /// Somebody listens from now on: what senders sent before is not owed; `replays`: it is wanted as far
+        /// as they keep it. Once is enough.
+        package func listens(replays: Bool) {
+            engine.post { [key] loop in loop.listens(replays: replays, on: key) }
         }
 
         /// A delivered message was handled, or will never be. Any thread.
@@ -160,6 +166,7 @@ package final class PGMChannel: Sendable {
         package func send(_ casts: [OutboundCast]) {}
         package func membersChanged(_ members: [NodeIdentity], mtu: Int? = nil) {}
         package func subscriptionsChanged(epoch: UInt64) {}
+        package func listens(replays: Bool) {}
         package func move(to interface: InterfaceChoice) async throws {}
         package func ended(_ mark: FrameMark, isHandled: Bool) {}
         package func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {}

@@ -6,6 +6,8 @@ struct ChannelOracle {
     private struct Message {
         var size: Int
         var headers: Headers
+        var submittedAt: Instant
+        var sentAt: Instant?
         var firstFrame: UInt64?
         var lastFrame: UInt64?
     }
@@ -21,7 +23,7 @@ struct ChannelOracle {
     private var nodes: Int
     /// Nodes that were killed, and nodes that took their place.
     private var dead: Set<Int> = []
-    private var joined: Set<Int> = []
+    private var joined: [Int: Instant] = [:]
     private var messages: [Lane: [Message]] = [:]
     /// Which message a chunk's number means.
     private var chunked: [[UInt64]: (Lane, UInt64)] = [:]
@@ -41,6 +43,7 @@ struct ChannelOracle {
     private var handled: [Int: [Lane: Set<UInt64>]] = [:]
     /// Rows of receipts that do not say that the member has the message.
     private var unconfirmed: [String] = []
+    private var now = Instant(nanoseconds: 0)
     /// Members that a sender does not wait for, for one reason and the other.
     private var unawaited: Set<Pair> = []
     private var deaf: Set<Pair> = []
@@ -55,22 +58,23 @@ struct ChannelOracle {
     // MARK: Nodes that come and go
 
     mutating func crashed(_ node: Int) { dead.insert(node) }
-    mutating func joined(_ node: Int) {
+    mutating func joined(_ node: Int, now: Instant) {
         nodes = max(nodes, node + 1)
-        joined.insert(node)
+        joined[node] = now
     }
 
     // MARK: Sending
 
-    mutating func submitted(_ casts: [OutboundCast], by sender: Int) {
+    mutating func submitted(_ casts: [OutboundCast], by sender: Int, now: Instant) {
         for cast in casts {
             messages[Lane(sender: sender, topic: cast.topic), default: []].append(
-                Message(size: cast.payload.readableBytes, headers: cast.headers))
+                Message(size: cast.payload.readableBytes, headers: cast.headers, submittedAt: now))
         }
     }
 
     /// True when the frame is one that was not sent before.
-    mutating func sent(_ frame: ByteBuffer, by sender: Int, frameSizeMax: Int) -> Bool {
+    mutating func sent(_ frame: ByteBuffer, by sender: Int, frameSizeMax: Int, now: Instant) -> Bool {
+        self.now = now
         let before = nextNumber[sender]
         judge(frame, sentBy: sender, frameSizeMax: frameSizeMax)
         return nextNumber[sender] != before
@@ -121,6 +125,7 @@ struct ChannelOracle {
         }
         let index = Int(sequence) - 1
         if list[index].firstFrame == nil { list[index].firstFrame = frame }
+        list[index].sentAt = now
         list[index].lastFrame = frame
         messages[lane] = list
     }
@@ -163,6 +168,11 @@ struct ChannelOracle {
             let message = list[Int(sequence) - 1]
             if sequence <= lastHeard[member]?[lane] ?? 0 {
                 fault("node \(member) got \(lane.topic) \(sequence) again or out of order")
+            }
+            if let joinedAt = joined[member], let sentAt = message.sentAt,
+                sentAt + .milliseconds(20) < joinedAt
+            {
+                fault("node \(member) got \(lane.topic) \(sequence) of \(sender), sent before it listened")
             }
             lastHeard[member, default: [:]][lane] = sequence
             heard[member, default: [:]][lane, default: []].insert(sequence)
@@ -212,7 +222,7 @@ struct ChannelOracle {
         for row in receipt.rows {
             let member = row.node.place
             guard row.outcome.isDelivered else {
-                if !dead.contains(member), !joined.contains(member), !node.isDead {
+                if !dead.contains(member), !node.isDead {
                     unconfirmed.append(
                         "\(settle) \(topic) \(sequence) of \(node.index) at \(member): \(row.outcome)")
                 }
@@ -240,7 +250,8 @@ struct ChannelOracle {
                         continue
                     }
                     let isCovered = (losses[pair] ?? []).contains { $0.first <= last && $0.last >= first }
-                    if isCovered || first < start && (!lossless || joined.contains(member)) { continue }
+                    if isCovered || first < start && !lossless { continue }
+                    if let joinedAt = joined[member], message.submittedAt < joinedAt { continue }
                     fault(
                         "node \(member) misses \(lane.topic) \(index + 1), frames \(first)-\(last), silently")
                 }

@@ -294,7 +294,7 @@ package struct ChannelSimulation: ~Copyable {
             var frame = ByteBuffer()
             guard node.machine.nextFrame(into: &frame, now: now) else { break }
             outcome.frames += 1
-            if oracle.sent(frame, by: index, frameSizeMax: scenario.frameSizeMax) {
+            if oracle.sent(frame, by: index, frameSizeMax: scenario.frameSizeMax, now: now) {
                 outcome.framesBySecond[Int((now - startedAt).seconds), default: 0] += 1
             }
             for missing in network.frame(frame, from: index, group: 1, now: now) {
@@ -370,6 +370,9 @@ package struct ChannelSimulation: ~Copyable {
                 return planService(index, after: .microseconds(10))
             }
             link(.request(stream: stream, ranges), from: index, to: to, bytes: 0)
+        case .placeWanted(let stream, let sender, let milliseconds):
+            guard let to = living(sender) else { return }
+            link(.since(stream: stream, milliseconds: milliseconds), from: index, to: to, bytes: 0)
         case .repairAnswer(let packet, let member, let bytes):
             guard let to = living(member) else {
                 if bytes > 0 { nodes[index].machine.repairWritten(bytes, to: member, now: clock.now) }
@@ -435,7 +438,7 @@ package struct ChannelSimulation: ~Copyable {
         let node = nodes[index]
         guard !node.batches.isEmpty, !node.isDead else { return }
         let casts = node.makeCasts(node.batches.removeFirst(), scenario, &generator, now: clock.now)
-        oracle.submitted(casts, by: index)
+        oracle.submitted(casts, by: index, now: clock.now)
         node.openReceipts(for: casts, of: listed, now: clock.now)
         node.machine.submit(casts, now: clock.now)
         planService(index, after: .microseconds(10))

@@ -43,6 +43,7 @@ final class SimulatedNode {
             reportAddress: DatagramAddress(address: 0x0A4D_0000 + UInt32(index), port: 9000),
             frameSizeMax: scenario.frameSizeMax, receiveBufferBytes: receiveBuffer,
             configurationDigest: 7, seed: scenario.seed &* 31 &+ UInt64(index), now: now)
+        machine.listens(replays: scenario.settings.isReplayed, now: now)
     }
 
     var backlog: Int { backlogRecords.reduce(0, +) }

@@ -151,7 +151,7 @@ extension ChannelSimulation {
         let node = SimulatedNode(nodes.count, name: nodes[index].identity.name, scenario, now: clock.now)
         nodes.append(node)
         outcome.lastAt.append(.zero)
-        oracle.joined(node.index)
+        oracle.joined(node.index, now: clock.now)
         network.join(1, node.index)
         listed.append(node.identity)
         tellMembers()

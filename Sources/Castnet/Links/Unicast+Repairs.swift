@@ -33,7 +33,7 @@ extension Unicast {
     /// A repair packet came on a link.
     func received(_ packet: RepairPacket, on link: Link) {
         guard let peer = link.peer else { return }
-        if case .request = packet { askingLinks[peer] = WeakLink(link: link) }
+        if packet.isForSender { askingLinks[peer] = WeakLink(link: link) }
         sink.repairReceived(packet, from: peer)
     }
 }

@@ -33,7 +33,9 @@ final class InterfaceWatch: @unchecked Sendable {
     /// Nil: it is down, or away.
     private func current() -> InterfaceChoice? {
         guard let node = shell?.configuration.node else { return nil }
-        return try? InterfaceChoice(name: node.interface, listen: node.advertise?.host ?? node.listen.host)
+        // Only by its name: another interface that comes up is no reason to move.
+        return try? InterfaceChoice(
+            name: interface?.name ?? node.interface, listen: node.advertise?.host ?? node.listen.host)
     }
 
     private func look() {

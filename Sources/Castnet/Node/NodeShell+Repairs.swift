@@ -8,16 +8,14 @@ extension NodeShell {
         node?.openChannels.first { $0.name == name }?.channel
     }
 
-    /// A channel wants frames from the sender of a stream.
-    func ask(
-        for ranges: [ClosedRange<UInt64>], of stream: UInt64, _ sender: NodeIdentity, on name: String
-    ) {
+    /// A channel wants something from the sender of a stream.
+    func ask(_ packet: RepairPacket, of sender: NodeIdentity, on name: String) {
         let addresses = directory?.record(of: sender.name)?.addresses ?? []
-        guard unicast.ask(.request(stream: stream, ranges), of: sender, at: addresses) else {
-            channel(name)?.repairFailed(stream)
+        guard unicast.ask(packet, of: sender, at: addresses) else {
+            channel(name)?.repairFailed(packet.stream)
             return
         }
-        repairing[sender, default: [:]][stream] = name
+        repairing[sender, default: [:]][packet.stream] = name
     }
 
     /// A member seems not to hear the group: its head goes over a link, where the policy has another way.
@@ -60,8 +58,8 @@ extension NodeShell {
     }
 
     func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {
-        if case .request(let stream, _) = packet {
-            let own = node?.openChannels.first { $0.channel.facts.streamID == stream }
+        if packet.isForSender {
+            let own = node?.openChannels.first { $0.channel.facts.streamID == packet.stream }
             guard let own else { return counters.add(.streamRepairsRefused) }
             own.channel.repairReceived(packet, from: peer)
         } else if case .head(_, let digest, _) = packet {

@@ -47,6 +47,9 @@ final class NodeShell: @unchecked Sendable {
     private(set) lazy var unicastChannels = Set(
         configuration.policies.map(\.route).filter { $0.fallback == .unicast }.compactMap(\.channel))
     private(set) lazy var watch = InterfaceWatch(shell: self)
+    /// Channels with a policy that replays what senders keep to those that join late.
+    private lazy var replayedChannels = Set(
+        configuration.policies.map(\.route).filter { $0.lateJoin == .retained }.compactMap(\.channel))
     private var receiptTimer: (at: Instant, task: Scheduled<Void>)?
 
     init(
@@ -93,7 +96,8 @@ final class NodeShell: @unchecked Sendable {
     }
 
     private func openChannels() async {
-        for settings in configuration.channels {
+        for var settings in configuration.channels {
+            settings.isReplayed = replayedChannels.contains(settings.name)
             do {
                 let interface = try InterfaceChoice(
                     name: configuration.node.interface,
@@ -217,7 +221,14 @@ final class NodeShell: @unchecked Sendable {
         directory.update(services: services, subscriptions: subscriptions)
         for channel in node?.openChannels ?? [] {
             channel.channel.subscriptionsChanged(epoch: directory.own.version)
+            guard !services.isEmpty || !subscriptions.isEmpty else { continue }
+            channel.channel.listens(replays: replayedChannels.contains(channel.name))
         }
+    }
+
+    /// True when who joins late wants what was sent on the topic before. Any thread.
+    func replays(_ topic: Topic) -> Bool {
+        node?.sender.policy(for: topic, kind: .fanout, size: 0).route.lateJoin == .retained
     }
 
     func viewOf(_ topic: Topic) -> MembershipView.Topical {
@@ -316,7 +327,9 @@ final class NodeShell: @unchecked Sendable {
                     "a sender has the channel configured differently",
                     metadata: ["castnet.peer": "\(peer)", "castnet.channel": "\(channel)"])
             case .repairWanted(let stream, let sender, let ranges):
-                ask(for: ranges, of: stream, sender, on: channel)
+                ask(.request(stream: stream, ranges), of: sender, on: channel)
+            case .placeWanted(let stream, let sender, let milliseconds):
+                ask(.since(stream: stream, milliseconds: milliseconds), of: sender, on: channel)
             case .repairAnswer(let packet, let member, let bytes):
                 answer(packet, to: member, bytes, on: channel)
             case .headWanted(let head, let member): tell(head, to: member, on: channel)

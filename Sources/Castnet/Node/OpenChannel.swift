@@ -11,6 +11,8 @@ final class OpenChannel: ChannelSink, @unchecked Sendable {
     let name: String
     let gate: SpaceGate
     private let registry: Registry
+    /// Whether who joined late wants what was sent on a topic before.
+    private let replays: @Sendable (Topic) -> Bool
     private let mailbox: LoopMailbox<StreamEvent>
     // Set once, right after the channel has opened and before anybody else sees this object.
     private(set) var channel: PGMChannel!
@@ -23,7 +25,7 @@ final class OpenChannel: ChannelSink, @unchecked Sendable {
         let open = OpenChannel(settings.name, shell: shell)
         open.channel = try await PGMChannel.open(
             settings, limits: shell.configuration.limits, identity: shell.identity, interface: interface,
-            seed: seed, sink: open)
+            listens: false, seed: seed, sink: open)
         let early = open.early.withLock { early in
             defer { early = nil }
             return early ?? []
@@ -35,6 +37,7 @@ final class OpenChannel: ChannelSink, @unchecked Sendable {
     private init(_ name: String, shell: NodeShell) {
         self.name = name
         registry = shell.registry
+        replays = { [weak shell] topic in shell?.replays(topic) ?? false }
         gate = SpaceGate(loop: shell.loop)
         mailbox = LoopMailbox(loop: shell.loop) { [weak shell] events in
             shell?.happened(events, on: name)
@@ -70,6 +73,10 @@ final class OpenChannel: ChannelSink, @unchecked Sendable {
 
     func delivered(_ records: [InboundRecord]) {
         for record in records {
+            if record.isReplayed, !replays(record.topic) {
+                if let mark = record.mark { ended(mark, isHandled: false) }
+                continue
+            }
             var delivery = Delivery(record, kind: .fanout, carrier: .multicast)
             guard let mark = record.mark else {
                 registry.spread(delivery)

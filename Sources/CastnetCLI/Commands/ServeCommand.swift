@@ -22,7 +22,7 @@ struct ServeCommand: AsyncParsableCommand {
     @Flag(help: "Only subscribe: no calls, no casts.")
     var join = false
     @Option(help: "new or retained: what a new subscriber gets.")
-    var lateJoin: String = "new"
+    var lateJoin: String?
     @Option(help: "How long each message is worked on.")
     var work: TimeArgument?
     @Option(help: "Handlers that run at a time.")
@@ -41,17 +41,20 @@ struct ServeCommand: AsyncParsableCommand {
     mutating func validate() throws {
         if topics.isEmpty, topicsFrom == nil { throw ValidationError("name at least one topic") }
         if let topicsFrom, topicsFrom != "-" { throw ValidationError("--topics-from takes -") }
-        guard lateJoin == "new" || lateJoin == "retained" else {
+        if let lateJoin, Route.LateJoin(rawValue: lateJoin) == nil {
             throw ValidationError("--late-join \(lateJoin): new or retained")
-        }
-        if lateJoin == "retained" {
-            throw ValidationError("--late-join retained: not offered by this version")
         }
         guard concurrency > 0 else { throw ValidationError("--concurrency \(concurrency): at least 1") }
     }
 
     mutating func run() async throws {
-        let configuration = try config.configuration(json: common.json)
+        var configuration = try config.configuration(json: common.json)
+        if let lateJoin = lateJoin.flatMap(Route.LateJoin.init) {
+            for index in configuration.policies.indices
+            where configuration.policies[index].route.channel != nil {
+                configuration.policies[index].route.lateJoin = lateJoin
+            }
+        }
         common.startLogging(fallback: configuration.admin.logLevel)
         let stop = StopSignals()
         let node = try Node(configuration: configuration)

@@ -14,7 +14,7 @@ public enum Counter: Int, CaseIterable, Sendable {
     case streamMessagesSent, streamMessagesReceived, streamMessagesCut, streamReportsSent,
         streamReportsReceived
     case streamReportsMalformed, streamMembersStalled, streamMembersSlow, streamMembersEvicted
-    case streamOverruns
+    case streamOverruns, streamJoinsUnanswered
     case streamHeadsSent, streamHeadsReceived, streamChunksOrphaned, streamWindowWaits
     case streamRepairsAsked, streamRepairsServed, streamRepairsResent, streamRepairsDeferred
     case streamRepairsGone, streamRepairsRefused, streamRepairsBytes, streamRepairsSessions
@@ -129,6 +129,7 @@ public enum Counter: Int, CaseIterable, Sendable {
             "stream.overruns", "frames",
             "Frames dropped to be asked for later: a subscription is full and the group went on."
         ),
+        ("stream.joins.unanswered", "streams", "Streams joined without their sender's word from where."),
         ("stream.heads.sent", "frames", "Heads sent after the last numbered frame."),
         ("stream.heads.received", "frames", "Heads heard."),
         ("stream.chunks.orphaned", "chunks", "Chunks skipped because their message's start is not here."),

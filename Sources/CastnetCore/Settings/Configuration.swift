@@ -163,6 +163,9 @@ public struct ChannelSettings: Hashable, Sendable {
     public var dscp: Int?
     /// The receive socket's buffer in bytes.
     public var receiveBuffer = 8 << 20
+    /// True: a policy replays the channel's messages to members that join late, so that a sender keeps as
+    /// much as `retention` allows.
+    package var isReplayed = false
     /// True: other processes on this host hear the channel.
     public var loop = true
     /// Injected faults, for tests.

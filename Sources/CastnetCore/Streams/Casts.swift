@@ -50,6 +50,8 @@ package struct InboundRecord: Sendable {
     package var body: ByteBuffer
     package var isRun: Bool
     package var repaired: RepairPath
+    /// It was sent before this node listened: only for those that want what was retained.
+    package var isReplayed = false
     /// Names the message to its sender, which waits to hear that it was handled; nil: it does not.
     package var mark: FrameMark?
 

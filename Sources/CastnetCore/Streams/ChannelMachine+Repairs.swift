@@ -22,7 +22,13 @@ extension ChannelMachine {
             }
             inbound.repairFailed(stream, wait: .milliseconds(Int64(min(milliseconds, 60_000))), now: now)
         case .head(let stream, _, let frame): headReceived(frame, of: stream, from: peer, now: now)
-        case .request: inbound.inbox.counters.add(.streamRepairsRefused)
+        case .since(streamID, let milliseconds):
+            let moment = now - .milliseconds(Int64(milliseconds))
+            let first = times.first(since: moment, next: next)
+            answer(.place(stream: streamID, first: first, oldest: min(oldest, first)), to: peer)
+        case .place(let stream, let first, let oldest):
+            inbound.placed(stream, first: first, oldest: oldest, from: peer, now: now)
+        case .request, .since: inbound.inbox.counters.add(.streamRepairsRefused)
         }
     }
 
@@ -164,6 +170,7 @@ extension ChannelMachine {
             let bytes = frame.writerIndex - start
             desk.did(.again(sequence), count: 1, bytes: bytes, rate: repairedRate, now: now)
             guard isKept else { continue }
+            frame.setInteger(FrameWire.againFlag, at: start + FrameWire.flagsOffset)
             if PlantedBug.renumbersRepairs.isPlanted {
                 frame.setInteger(next, at: start + 16)
                 next += 1

@@ -30,6 +30,7 @@ package struct ChannelMachine: ~Copyable {
     let fixedRate: Double?
     private var heads: HeadSchedule
     private var frameAt: Instant?
+    var times = FrameTimes()
     private let openedAt: Instant
     /// When the own stream's first frame left.
     private var beganAt: Instant?
@@ -50,6 +51,8 @@ package struct ChannelMachine: ~Copyable {
     var retention: RetentionRing?
     var desk: RepairDesk
     private let retentionAge: Duration
+    /// Members that join late want what is kept, also what all others have.
+    private let isReplayed: Bool
     /// Members are told of to the node only while one of them lacks this frame; 0: nobody asked.
     var receiptFrame: UInt64 = 0
     /// Messages that have begun and not ended and somebody wants to hear of.
@@ -90,7 +93,7 @@ package struct ChannelMachine: ~Copyable {
             inbox: StreamReceiver.Inbox(
                 channel: settings.name, messageMax: limits.message, heldMax: limits.memory / 4,
                 reorderMax: ChannelPlan(settings, interfaceMTU: frameSizeMax).reorderBytes,
-                openedAt: now, generator: SeededGenerator(seed: seed)),
+                generator: SeededGenerator(seed: seed)),
             capacity: capacity, frameSizeMax: self.frameSizeMax, backlogMax: limits.subscriptionBacklog,
             configurationDigest: configurationDigest,
             repair: InboundStreams.Repair(isOn: settings.repair == .tcp, patience: settings.retentionAge),
@@ -99,6 +102,7 @@ package struct ChannelMachine: ~Copyable {
             retention = RetentionRing(bytesMax: settings.retention, ageMax: settings.retentionAge)
         }
         desk = RepairDesk(now: now)
+        isReplayed = settings.isReplayed
         retentionAge = settings.repair == .tcp ? settings.retentionAge : .zero
         sender = StreamSender(
             frameSizeMax: self.frameSizeMax, openBytesMax: limits.message, topicRate: settings.topicRate,
@@ -158,6 +162,11 @@ package struct ChannelMachine: ~Copyable {
     /// What waits in the fullest subscription, everything included that was taken by ``takeDeliveries()``.
     package mutating func backlogChanged(bytes: Int, now: Instant) {
         inbound.backlogChanged(bytes: bytes, now: now)
+    }
+
+    /// Somebody here listens from now on; `replays`: to what senders still keep, too. Once is enough.
+    package mutating func listens(replays: Bool, now: Instant) {
+        inbound.listens(replays: replays, now: now)
     }
 
     /// The sockets are others now: reports come there.
@@ -304,6 +313,7 @@ package struct ChannelMachine: ~Copyable {
         inbound.inbox.counters.add(.pgmOutData)
         inbound.inbox.counters.add(.streamMessagesSent, sent.messages)
         if !sent.begun.isEmpty || !sent.tokens.isEmpty { tell(sent) }
+        times.sent(next, now: now)
         keep(frame, at: start, part: sent.part, now: now)
         next += 1
         frameAt = now
@@ -325,7 +335,7 @@ package struct ChannelMachine: ~Copyable {
         _ buffer: ByteBuffer, at start: Int, part: RetentionRing.Part?, now: Instant
     ) {
         let length = buffer.writerIndex - start
-        if retention?.isSlabFull == true, window.count > 0 {
+        if retention?.isSlabFull == true, window.count > 0, !isReplayed {
             // Who hears the stream from its first frame on may not have reached the directory yet.
             let share = now < openedAt + Self.acquaintanceTime ? 8 : 32
             retention?.trim(before: window.owedFrom(next: next), keepingOneIn: share)

@@ -72,6 +72,9 @@ struct InboundStreams: Sendable {
     mutating func received(
         _ header: FrameHeader, _ records: inout [FrameRecord], bytes: Int, now: Instant
     ) -> Bool {
+        inbox.isOld = header.isAgain
+        // What others missed is no place to begin.
+        if header.isAgain, indices[header.streamID] == nil { return false }
         guard let index = index(of: header, records, now: now) else {
             inbox.counters.add(.limitStreamsHit)
             return false
@@ -336,8 +339,9 @@ struct InboundStreams: Sendable {
     /// Asks senders for what is missing, as far as what comes can be taken.
     private mutating func askDue(_ now: Instant) {
         askAt = nil
+        askPlaces(now)
         let framesMax = min(Self.askedFramesMax, max(0, backlogMax - backlogBytes) / frameSizeMax)
-        for index in streams.indices where streams[index].requests.nextDeadline != nil {
+        for index in streams.indices where streams[index].asksNext != nil {
             if let identity = streams[index].identity, framesMax > 0 {
                 let ranges = streams[index].requests.due(
                     streams[index].missing, framesMax: framesMax, now: now)
@@ -347,7 +351,7 @@ struct InboundStreams: Sendable {
                 }
             }
             askAt = earliest(
-                askAt, streams[index].requests.nextDeadline.map { max($0, now + Self.reviewInterval) })
+                askAt, streams[index].asksNext.map { max($0, now + Self.reviewInterval) })
         }
     }
 
@@ -355,7 +359,7 @@ struct InboundStreams: Sendable {
     mutating func repairFailed(_ stream: UInt64, wait: Duration, now: Instant) {
         guard let index = indices[stream] else { return }
         streams[index].requests.failed(now: now, wait: inbox.generator.jitter(wait, in: 1...1.5))
-        askAt = earliest(askAt, streams[index].requests.nextDeadline)
+        askAt = earliest(askAt, streams[index].asksNext)
     }
 
     /// The sender does not give these frames any more.
@@ -370,13 +374,49 @@ struct InboundStreams: Sendable {
         noteDue(index)
     }
 
-    var isRepairing: Bool { streams.contains { !$0.missing.isEmpty } }
+    var isRepairing: Bool { streams.contains { !$0.missing.isEmpty || $0.joining != nil } }
+
+    // MARK: Joining
+
+    /// Somebody here listens from now on: what streams brought so far was for nobody.
+    mutating func listens(replays: Bool, now: Instant) {
+        guard inbox.listensSince == nil else { return }
+        inbox.listensSince = now
+        inbox.replays = replays && repair.isOn
+        guard inbox.replays else { return }
+        for index in streams.indices {
+            streams[index].joinAgain(now: now, &inbox)
+            noteDue(index)
+        }
+    }
+
+    private mutating func askPlaces(_ now: Instant) {
+        for index in streams.indices where streams[index].joining != nil {
+            guard let identity = streams[index].identity,
+                let milliseconds = streams[index].asksPlace(now: now, &inbox)
+            else { continue }
+            inbox.events.append(
+                .placeWanted(stream: streams[index].id, from: identity, milliseconds: milliseconds))
+        }
+    }
+
+    /// The sender of a stream has told this node's place in it.
+    mutating func placed(
+        _ stream: UInt64, first: UInt64, oldest: UInt64, from: NodeIdentity, now: Instant
+    ) {
+        guard let index = indices[stream], streams[index].identity == from else {
+            return inbox.counters.add(.streamRepairsRefused)
+        }
+        streams[index].placed(first, oldest: oldest, now: now, &inbox)
+        streams[index].feedback.hurry(now: now, using: &inbox.generator)
+        noteDue(index)
+    }
 
     /// Whose stream it is, as far as known.
     func identity(of stream: UInt64) -> NodeIdentity? { indices[stream].flatMap { streams[$0].identity } }
 
     private mutating func noteDue(_ index: Int) {
         reportAt = earliest(reportAt, streams[index].feedback.dueAt)
-        askAt = earliest(askAt, streams[index].requests.nextDeadline)
+        askAt = earliest(askAt, streams[index].asksNext)
     }
 }

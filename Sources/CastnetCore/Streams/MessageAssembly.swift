@@ -35,7 +35,7 @@ struct MessageAssembly: Sendable {
         var body = run.body
         if run.count == 1 { body.moveReaderIndex(forwardBy: 2) }
         inbox.counters.add(.streamMessagesReceived, run.count)
-        inbox.records.append(
+        inbox.add(
             InboundRecord(
                 topic: run.topic, from: identity, firstSequence: run.firstSequence,
                 sentAtMicroseconds: run.sentAtMicroseconds, count: run.count, body: body,
@@ -130,7 +130,7 @@ struct MessageAssembly: Sendable {
         }
         inbox.counters.add(.streamMessagesReceived)
         if start.asksProcessed { inbox.unhandled.append(lastFrame) }
-        inbox.records.append(
+        inbox.add(
             InboundRecord(
                 topic: start.topic, from: identity, firstSequence: start.sequence,
                 sentAtMicroseconds: start.sentAtMicroseconds, headers: headers, body: body,

@@ -227,6 +227,8 @@ struct SendWindow: Sendable {
         member.heardAt = now
         change.hasLost = position.gaps > member.lost
         member.lost = max(member.lost, position.gaps)
+        // A member that joined may have begun earlier than it said at first.
+        if change.hasLost { change.before = min(change.before, position.first) }
         if position.isDeaf != member.isDeaf { change.isDeaf = position.isDeaf }
         member.isDeaf = position.isDeaf
         change.hasRefused = position.refused > member.refused

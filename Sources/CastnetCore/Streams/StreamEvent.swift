@@ -13,6 +13,8 @@ package enum StreamEvent: Sendable {
     case served(NodeIdentity, ClosedRange<UInt64>)
     /// Ask the sender of a stream for frames that are missing here.
     case repairWanted(stream: UInt64, from: NodeIdentity, [ClosedRange<UInt64>])
+    /// Ask the sender of a stream from which frame on it is for this node, which has listened for so long.
+    case placeWanted(stream: UInt64, from: NodeIdentity, milliseconds: UInt32)
     /// Send this to a member that asked; `bytes` of frames are in it.
     case repairAnswer(RepairPacket, to: NodeIdentity, bytes: Int)
     /// Tell a member that seems not to hear the group, over a link, how far the own stream is.

@@ -21,6 +21,10 @@ struct StreamReceiver: Sendable {
     var feedback = Feedback()
     var hearing: Hearing
     var requests: RepairRequests
+    /// Waiting to hear from which frame on the stream is this node's; nil: known.
+    private(set) var joining: Joining?
+    /// Frames below were sent before this node listened.
+    private var replayEnd: UInt64 = 0
     private var messages: MessageAssembly?
     private var reorder: ReorderBuffer
 
@@ -49,6 +53,8 @@ struct StreamReceiver: Sendable {
     var end: UInt64 { reorder.end }
     var waitingCount: Int { reorder.heldCount }
     var missing: [ClosedRange<UInt64>] { reorder.missing }
+    /// When its sender is to be asked for something.
+    var asksNext: Instant? { earliest(requests.nextDeadline, joining?.nextAt) }
 
     // MARK: Frames
 
@@ -84,7 +90,7 @@ struct StreamReceiver: Sendable {
         if PlantedBug.deliversEarly.isPlanted, header.sequence > next, messages != nil {
             take(header.sequence, &records, &inbox)
         }
-        if header.sequence == next, messages != nil {
+        if header.sequence == next, messages != nil, joining == nil {
             reorder.filled(header.sequence)
             next += 1
             take(header.sequence, &records, &inbox)
@@ -127,7 +133,8 @@ struct StreamReceiver: Sendable {
     private mutating func identify(_ records: [FrameRecord], now: Instant, _ inbox: inout Inbox) {
         guard let announcement = records.announcement else { return }
         messages = MessageAssembly(stream: id, identity: announcement.identity)
-        guard next > 1, inbox.isOwedAll(announcement, now: now), !wasLeft else { return }
+        guard next > 1, !wasLeft else { return }
+        guard inbox.isOwedAll(announcement, now: now) else { return join(now: now, inbox) }
         inbox.counters.add(.streamGaps)
         let missed = next - 1
         first = 1
@@ -137,6 +144,52 @@ struct StreamReceiver: Sendable {
             return giveUp(1...missed, .unrepaired, &inbox)
         }
         requests.noticed(now: now, interval: feedback.interval, using: &inbox.generator)
+    }
+
+    /// The sender is asked for this node's place in its stream; what comes meanwhile waits.
+    mutating func join(now: Instant, _ inbox: Inbox) {
+        guard requests.isRepaired, messages != nil, inbox.listensSince != nil else { return }
+        joining = Joining(now: now)
+    }
+
+    /// Nothing that was heard so far counted for anybody: the stream begins anew, with what is kept of it.
+    mutating func joinAgain(now: Instant, _ inbox: inout Inbox) {
+        inbox.hold(-reorder.clear(to: next))
+        first = reorder.end
+        next = first
+        requests = RepairRequests(isRepaired: requests.isRepaired)
+        join(now: now, inbox)
+    }
+
+    /// The sender is to be asked now; nil: not yet, or no longer.
+    mutating func asksPlace(now: Instant, _ inbox: inout Inbox) -> UInt32? {
+        guard joining != nil, let since = inbox.listensSince else { return nil }
+        guard joining?.isOver(now) == false else {
+            inbox.counters.add(.streamJoinsUnanswered)
+            joining = nil
+            drain(&inbox)
+            return nil
+        }
+        guard let margin = joining?.asks(now: now) else { return nil }
+        return UInt32(clamping: (now - since + margin).nanoseconds / 1_000_000)
+    }
+
+    /// The sender's answer: what left since this node listens began with frame `place`; `oldest` is kept yet.
+    mutating func placed(_ place: UInt64, oldest: UInt64, now: Instant, _ inbox: inout Inbox) {
+        guard joining?.answered(now: now) == true else { return }
+        joining = nil
+        let begin = inbox.replays ? oldest : place
+        replayEnd = place
+        if begin < first {
+            let missed = begin...first - 1
+            first = begin
+            next = begin
+            reorder.precede(with: missed)
+            inbox.counters.add(.streamGaps)
+            requests.noticed(now: now, interval: feedback.interval, using: &inbox.generator)
+        }
+        drain(&inbox)
+        requests.progressed(reorder.missing, byRepair: false, now: now)
     }
 
     private mutating func hold(
@@ -158,7 +211,7 @@ struct StreamReceiver: Sendable {
 
     /// Delivers what is no longer behind a hole.
     private mutating func drain(_ inbox: inout Inbox) {
-        guard messages != nil else { return }
+        guard messages != nil, joining == nil else { return }
         let path = inbox.repaired
         while var frame = pop() {
             next += 1
@@ -189,6 +242,7 @@ struct StreamReceiver: Sendable {
         }
         // Moved out one by one: a copy of a record counts several references.
         if records.count > 1 { records.reverse() }
+        inbox.isReplaying = sequence < replayEnd
         while let record = records.popLast() {
             switch consume record {
             case .run(let run): messages?.deliver(run, &inbox)
@@ -231,8 +285,12 @@ extension StreamReceiver {
         let heldMax: Int
         /// Bytes of frames that may wait behind holes.
         let reorderMax: Int
-        /// Since when this node listens.
-        let openedAt: Instant
+        /// Since when somebody here listens; nil: nobody does.
+        var listensSince: Instant?
+        /// True: who joins wants what senders still keep.
+        var replays = false
+        /// The frame in hand was sent before anybody here listened.
+        var isReplaying = false
         var generator: SeededGenerator
         var records: [InboundRecord] = []
         /// The frames in which messages ended whose sender wants to hear that they were handled.
@@ -241,6 +299,8 @@ extension StreamReceiver {
         var counters = CounterSet()
         /// A subscription has no room.
         var isFull = false
+        /// The frame in hand was sent before.
+        var isOld = false
         /// How the frame in hand was repaired.
         var repaired = RepairPath.none
         /// Bytes of incomplete messages and waiting frames of all streams.
@@ -249,10 +309,8 @@ extension StreamReceiver {
         private(set) var reorderBytes = 0
 
         init(
-            channel: String, messageMax: Int, heldMax: Int, reorderMax: Int, openedAt: Instant,
-            generator: SeededGenerator
+            channel: String, messageMax: Int, heldMax: Int, reorderMax: Int, generator: SeededGenerator
         ) {
-            self.openedAt = openedAt
             self.channel = channel
             self.messageMax = messageMax
             self.heldMax = heldMax
@@ -262,7 +320,14 @@ extension StreamReceiver {
 
         /// True for a stream that began while this node listened already.
         func isOwedAll(_ announcement: AnnounceRecord, now: Instant) -> Bool {
-            now - .milliseconds(Int64(announcement.ageMilliseconds)) >= openedAt
+            // What comes over a link may be as old as an outage.
+            guard let listensSince, repaired != .tcp, !isOld else { return false }
+            return now - .milliseconds(Int64(announcement.ageMilliseconds)) >= listensSince
+        }
+
+        mutating func add(_ record: consuming InboundRecord) {
+            if isReplaying { record.isReplayed = true }
+            records.append(record)
         }
 
         mutating func hold(_ bytes: Int) {

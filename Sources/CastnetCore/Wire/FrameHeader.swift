@@ -4,6 +4,8 @@ package import NIOCore
 package struct FrameHeader: Hashable, Sendable {
     /// True: the frame has no number of its own, `sequence` is the next one to be sent.
     package var isHead: Bool
+    /// True: it was sent before; what it says of its sender may be old.
+    package var isAgain = false
     /// The key of the authentication tag; 0: none.
     package var keyID: UInt16
     /// Random for each incarnation and channel.
@@ -51,5 +53,6 @@ package struct FrameHeader: Hashable, Sendable {
             isHead: flags & 1 != 0, streamID: streamID, sequence: sequence,
             reportAddress: DatagramAddress(address: address, port: port), feedbackInterval: interval,
             keyID: keyID)
+        isAgain = flags & FrameWire.againFlag != 0
     }
 }

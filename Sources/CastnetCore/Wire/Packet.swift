@@ -35,6 +35,8 @@ package enum Packet: Hashable, Sendable {
         case repairLater = 0x43
         case repairHead = 0x44
         case repairEvicted = 0x45
+        case repairSince = 0x46
+        case repairPlace = 0x47
         // 0x60–0x6F: directory.
     }
 

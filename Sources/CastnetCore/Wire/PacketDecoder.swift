@@ -78,7 +78,7 @@ extension Packet {
             self = .credit(
                 Credit(topic: try body.readShortText(), messages: try body.read(), bytes: try body.read()))
         case .repairRequest, .repairFrames, .repairGone, .repairLater, .repairHead,
-            .repairEvicted:
+            .repairEvicted, .repairSince, .repairPlace:
             self = .repair(try RepairPacket(kind, reading: &body))
         }
         // A later version may say more behind what is known here.

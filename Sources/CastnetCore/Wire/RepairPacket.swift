@@ -16,6 +16,11 @@ package enum RepairPacket: Hashable, Sendable {
     /// the channel.
     case head(stream: UInt64, channel: UInt64, ByteBuffer)
 
+    /// A member that began to listen so many milliseconds ago asks from which frame on that was.
+    case since(stream: UInt64, milliseconds: UInt32)
+    /// The answer: the frame, and the oldest that the sender still keeps.
+    case place(stream: UInt64, first: UInt64, oldest: UInt64)
+
     package static let rangesMax = 64
     /// Bytes of frames in one packet.
     package static let framesBytesMax = 32 << 10
@@ -23,8 +28,16 @@ package enum RepairPacket: Hashable, Sendable {
     package var stream: UInt64 {
         switch self {
         case .request(let stream, _), .frames(let stream, _), .gone(let stream, _), .later(let stream, _),
-            .head(let stream, _, _), .evicted(let stream, _):
+            .head(let stream, _, _), .evicted(let stream, _), .since(let stream, _), .place(let stream, _, _):
             stream
+        }
+    }
+
+    /// True: a member says it to the sender of the stream.
+    package var isForSender: Bool {
+        switch self {
+        case .request, .since: true
+        default: false
         }
     }
 
@@ -36,6 +49,8 @@ package enum RepairPacket: Hashable, Sendable {
         case .later: .repairLater
         case .head: .repairHead
         case .evicted: .repairEvicted
+        case .since: .repairSince
+        case .place: .repairPlace
         }
     }
 
@@ -47,7 +62,8 @@ package enum RepairPacket: Hashable, Sendable {
         case .frames(_, let frames): buffer.writeImmutableBuffer(frames)
         case .gone(_, let range), .evicted(_, let range):
             buffer.writeMultipleIntegers(range.lowerBound, range.upperBound)
-        case .later(_, let milliseconds): buffer.writeInteger(milliseconds)
+        case .later(_, let milliseconds), .since(_, let milliseconds): buffer.writeInteger(milliseconds)
+        case .place(_, let first, let oldest): buffer.writeMultipleIntegers(first, oldest)
         case .head(_, let channel, let frame):
             buffer.writeInteger(channel)
             buffer.writeImmutableBuffer(frame)
@@ -67,6 +83,11 @@ package enum RepairPacket: Hashable, Sendable {
             self = .request(stream: stream, ranges)
         case .repairFrames: self = .frames(stream: stream, body.readSlice(length: body.readableBytes) ?? body)
         case .repairGone: self = .gone(stream: stream, try Self.range(&body, after: nil))
+        case .repairSince: self = .since(stream: stream, milliseconds: try body.read(UInt32.self))
+        case .repairPlace:
+            let (first, oldest) = (try body.read(UInt64.self), try body.read(UInt64.self))
+            guard oldest > 0, oldest <= first, first <= FrameWire.numberMax else { throw .range }
+            self = .place(stream: stream, first: first, oldest: oldest)
         case .repairEvicted: self = .evicted(stream: stream, try Self.range(&body, after: nil))
         case .repairHead:
             let channel = try body.read(UInt64.self)

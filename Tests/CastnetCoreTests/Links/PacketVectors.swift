@@ -114,6 +114,14 @@ enum PacketVectors {
             name: "repair evicted", packet: .repair(.evicted(stream: 0xB2, 5...9)),
             hex:
                 "0000001a450000000000000000b200000000000000050000000000000009"),
+        Vector(
+            name: "repair since", packet: .repair(.since(stream: 0xB2, milliseconds: 200)),
+            hex:
+                "0000000e460000000000000000b2000000c8"),
+        Vector(
+            name: "repair place", packet: .repair(.place(stream: 0xB2, first: 9, oldest: 5)),
+            hex:
+                "0000001a470000000000000000b200000000000000090000000000000005"),
     ]
 
     static func hex(_ packet: Packet) -> String {

@@ -20,10 +20,12 @@ import Testing
         var settings = ChannelSettings(name: "agents", group: "239.192.7.10", port: 7500)
         settings.rate = rate
         settings.repair = repair
-        return ChannelMachine(
+        var machine = ChannelMachine(
             settings: settings, limits: limits, identity: identity(name, incarnation), streamID: stream,
             reportAddress: DatagramAddress(address: 0x0A4D_0001, port: 9000), frameSizeMax: 1448,
             receiveBufferBytes: 4 << 20, configurationDigest: digest, seed: 1, now: now)
+        machine.listens(replays: false, now: now)
+        return machine
     }
 
     private func cast(

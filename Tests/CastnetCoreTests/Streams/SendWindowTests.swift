@@ -46,6 +46,19 @@ import Testing
         #expect(owed == 50 && window.expects(identity("a", 2)))
     }
 
+    @Test("a loss is held against everything since the member's first frame, which may move back")
+    func joinedEarlier() {
+        var window = window(at: 1, "a")
+        let late = Report.StreamPosition(
+            streamID: 1, first: 35, received: 35, limit: 90, processed: 35, gaps: 0)
+        let early = Report.StreamPosition(
+            streamID: 1, first: 34, received: 40, limit: 90, processed: 40, gaps: 1)
+        _ = window.reported(identity("a"), late, next: 50, bytesPerFrame: 1, isBusy: true, now: start)
+        let change = window.reported(
+            identity("a"), early, next: 50, bytesPerFrame: 1, isBusy: true, now: start)
+        #expect(change?.hasLost == true && change?.before == 34)
+    }
+
     // MARK: Who holds up the others
 
     private func report(

@@ -1,0 +1,33 @@
+internal import DequeModule
+
+/// Which frame was the next to be sent at a moment: what a member that began to listen then is owed from.
+///
+/// Memory: a mark for every few milliseconds in which frames left, at most ``marksMax``.
+struct FrameTimes: Sendable {
+    private struct Mark: Sendable {
+        let at: Instant
+        /// The first frame sent at or after `at`.
+        let first: UInt64
+    }
+
+    private var marks = Deque<Mark>()
+    private static let step = Duration.milliseconds(2)
+    private static let marksMax = 8192
+
+    /// The frame leaves now.
+    mutating func sent(_ frame: UInt64, now: Instant) {
+        if let last = marks.last, now < last.at + Self.step { return }
+        if marks.count == Self.marksMax { marks.removeFirst() }
+        marks.append(Mark(at: now, first: frame))
+    }
+
+    /// The first frame that left at `moment` or later, or one that left a few milliseconds before; `next`
+    /// when none has.
+    func first(since moment: Instant, next: UInt64) -> UInt64 {
+        let index = marks.indices.partitioningIndex { marks[$0].at > moment }
+        guard index > 0 else { return marks.first?.first ?? next }
+        // Within the step that the mark stands for more may have left after the moment.
+        if moment < marks[index - 1].at + Self.step { return marks[index - 1].first }
+        return index < marks.count ? marks[index].first : next
+    }
+}
