@@ -109,6 +109,15 @@ struct InboundStreams: Sendable {
             return
         }
         tellPath(index)
+        // What the group was to get once more does not come here.
+        streams[index].requests.failed(now: now, wait: .zero)
+        feedbackNow(index, now: now)
+    }
+
+    /// The sender hears at once what has changed here, before it is asked for anything.
+    private mutating func feedbackNow(_ index: Int, now: Instant) {
+        streams[index].feedback.hurry(now: now, using: &inbox.generator)
+        noteDue(index)
     }
 
     private mutating func tellPath(_ index: Int) {

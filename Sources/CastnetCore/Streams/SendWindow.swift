@@ -18,6 +18,8 @@ struct SendWindow: Sendable {
 
     struct Member: Sendable {
         var identity: NodeIdentity
+        /// The stream begins with this frame for it, as far as it has said.
+        var first: UInt64 = 0
         /// Below this it has, or gave up, everything.
         var received: UInt64
         /// It can take the frames below this.
@@ -225,10 +227,15 @@ struct SendWindow: Sendable {
         change.isNew = !member.hasReported
         change.before = member.hasReported ? member.received : 0
         member.heardAt = now
+        if position.first < member.first {
+            // It has joined, and learnt since that the stream began earlier for it than it thought.
+            member.received = min(member.received, position.received)
+            member.processed = min(member.processed, position.processed)
+            change.before = min(change.before, position.first)
+        }
+        member.first = position.first
         change.hasLost = position.gaps > member.lost
         member.lost = max(member.lost, position.gaps)
-        // A member that joined may have begun earlier than it said at first.
-        if change.hasLost { change.before = min(change.before, position.first) }
         if position.isDeaf != member.isDeaf { change.isDeaf = position.isDeaf }
         member.isDeaf = position.isDeaf
         change.hasRefused = position.refused > member.refused

@@ -46,17 +46,21 @@ import Testing
         #expect(owed == 50 && window.expects(identity("a", 2)))
     }
 
-    @Test("a loss is held against everything since the member's first frame, which may move back")
+    @Test("a member may learn that the stream began earlier for it: what it had passed it has not")
     func joinedEarlier() {
         var window = window(at: 1, "a")
-        let late = Report.StreamPosition(
-            streamID: 1, first: 35, received: 35, limit: 90, processed: 35, gaps: 0)
-        let early = Report.StreamPosition(
-            streamID: 1, first: 34, received: 40, limit: 90, processed: 40, gaps: 1)
-        _ = window.reported(identity("a"), late, next: 50, bytesPerFrame: 1, isBusy: true, now: start)
-        let change = window.reported(
-            identity("a"), early, next: 50, bytesPerFrame: 1, isBusy: true, now: start)
-        #expect(change?.hasLost == true && change?.before == 34)
+        func report(first: UInt64, received: UInt64) -> SendWindow.Change? {
+            let position = Report.StreamPosition(
+                streamID: 1, first: first, received: received, limit: 90, processed: received, gaps: 0)
+            return window.reported(
+                identity("a"), position, next: 50, bytesPerFrame: 1, isBusy: true, now: start)
+        }
+        _ = report(first: 35, received: 40)
+        let back = report(first: 34, received: 34)
+        let owed = window.owedFrom(next: 50)
+        #expect(back?.before == 34 && back?.processedBefore == 34 && owed == 34)
+        let later = report(first: 34, received: 45)
+        #expect(later?.before == 34)
     }
 
     // MARK: Who holds up the others
