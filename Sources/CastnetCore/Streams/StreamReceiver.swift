@@ -269,6 +269,9 @@ struct StreamReceiver: Sendable {
 
     /// The stream is over: what is incomplete stays so.
     mutating func finish(_ inbox: inout Inbox) {
+        // Nobody is left to say where the stream begins here: what came is all there is.
+        joining = nil
+        drain(&inbox)
         let first = min(messages?.end(&inbox) ?? next, next)
         for part in reorder.undeclared(from: first) {
             inbox.lose(id, identity, part.lowerBound, part.upperBound, .senderGone)

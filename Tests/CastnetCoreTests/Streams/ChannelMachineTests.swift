@@ -357,6 +357,21 @@ import Testing
         #expect(member.heldBytes == 0 && !member.isRepairing)
     }
 
+    @Test("what came of a sender that ends while a member asks it for its place is delivered")
+    func endsWhileJoining() {
+        var sender = machine("a", stream: 1, repair: .tcp)
+        let frames = sendOnePerFrame(6, &sender, from: Self.start)
+        let now = Self.start + .seconds(1)
+        var member = machine("b", stream: 2, repair: .tcp, now: now)
+        for frame in frames.dropFirst(3) { member.frameReceived(frame, now: now) }
+        #expect(member.takeDeliveries().isEmpty)
+        var successor = machine("a", stream: 9, incarnation: 2, repair: .tcp)
+        let first = sendOnePerFrame(1, &successor, from: now)[0]
+        member.frameReceived(first, now: now + .milliseconds(100))
+        #expect(Set(member.takeDeliveries().map(\.firstSequence)).isSuperset(of: [4, 5, 6]))
+        #expect(losses(&member).isEmpty && member.heldBytes == 0)
+    }
+
     @Test("frames said to come from another, or that nobody asked for, change nothing")
     func forged() {
         var sender = machine("a", stream: 1, repair: .tcp)
