@@ -1,6 +1,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "log.h"
 #include "seam.h"
 
 #ifdef CASTNET_MULTICAST
@@ -40,10 +41,12 @@ struct castnet_pgm {
     pgm_sock_t *sock;
     /// The one packet that has its number but has not left; see castnet_pgm_send.
     struct pgm_sk_buff_t *pending;
+    /// The buffer of the next large packet; NULL: none yet.
+    struct pgm_sk_buff_t *spare;
     castnet_pgm_descriptors descriptors;
     uint32_t payload_max;
     uint64_t tsi;
-    /// NULL: libpgm talks to the kernel itself, for the reason that `problem` tells.
+    /// NULL: libpgm talks to the kernel itself; `problem` says why.
     castnet_seam *seam;
     char problem[256];
 };
@@ -51,54 +54,6 @@ struct castnet_pgm {
 /* Every call of libpgm stands between these two: the seam belongs to the calling thread's socket only. */
 static castnet_seam *enter(const castnet_pgm *pgm) { return castnet_seam_enter(pgm->seam); }
 static void leave(castnet_seam *before) { (void)castnet_seam_enter(before); }
-
-/* ---- The log: libpgm calls the handler with a mutex held, from any thread, so it only copies. ---- */
-
-enum { LOG_LINES = 64, LOG_LENGTH = 256 };
-
-static struct {
-    pthread_mutex_t mutex;
-    struct {
-        int level;
-        char text[LOG_LENGTH];
-    } lines[LOG_LINES];
-    unsigned first;
-    unsigned count;
-    uint64_t dropped;
-} log_ring = {.mutex = PTHREAD_MUTEX_INITIALIZER};
-
-static void log_line(const int level, const char *restrict text, void *restrict closure) {
-    (void)closure;
-    pthread_mutex_lock(&log_ring.mutex);
-    if (log_ring.count == LOG_LINES) {
-        log_ring.dropped++;
-    } else {
-        unsigned slot = (log_ring.first + log_ring.count++) % LOG_LINES;
-        log_ring.lines[slot].level = level;
-        snprintf(log_ring.lines[slot].text, LOG_LENGTH, "%s", text ? text : "");
-    }
-    pthread_mutex_unlock(&log_ring.mutex);
-}
-
-bool castnet_pgm_log_take(char *text, size_t capacity, int *level) {
-    pthread_mutex_lock(&log_ring.mutex);
-    bool found = log_ring.count > 0;
-    if (found) {
-        *level = log_ring.lines[log_ring.first].level;
-        snprintf(text, capacity, "%s", log_ring.lines[log_ring.first].text);
-        log_ring.first = (log_ring.first + 1) % LOG_LINES;
-        log_ring.count--;
-    }
-    pthread_mutex_unlock(&log_ring.mutex);
-    return found;
-}
-
-uint64_t castnet_pgm_log_dropped(void) {
-    pthread_mutex_lock(&log_ring.mutex);
-    uint64_t dropped = log_ring.dropped;
-    pthread_mutex_unlock(&log_ring.mutex);
-    return dropped;
-}
 
 /* ---- Errors ---- */
 
@@ -128,7 +83,7 @@ static void start(void) {
     /* The default timer is the wall clock: a step of it loses data or spins. Read once, at the first init. */
     setenv("PGM_TIMER", "CLOCK", 1);
     /* The default handler writes to standard output. */
-    pgm_log_set_handler(log_line, NULL);
+    pgm_log_set_handler(castnet_pgm_log_line, NULL);
     pgm_error_t *error = NULL;
     started = pgm_init(&error);
     if (!started) fail_pgm(&start_error, "pgm_init", error);
@@ -459,15 +414,32 @@ bool castnet_pgm_inject(
 
 /* ---- Send ---- */
 
+/* A buffer was last used a window ago, so it is in no cache: the next one is fetched while its frame is cut. */
+static void fetch_spare(castnet_pgm *pgm) {
+    pgm->spare = pgm_alloc_skb((uint16_t)(DATA_HEADER + pgm->payload_max));
+    const char *data = pgm->spare->data, *end = data + DATA_HEADER + pgm->payload_max;
+    for (; data < end; data += 64) __builtin_prefetch(data, 1);
+}
+
+/* An empty packet for `length` bytes. */
+static struct pgm_sk_buff_t *take_packet(castnet_pgm *pgm, size_t length, bool is_large) {
+    struct pgm_sk_buff_t *spare = is_large ? pgm->spare : NULL;
+    if (spare) pgm->spare = NULL;
+    return spare ? spare : pgm_alloc_skb((uint16_t)(DATA_HEADER + length));
+}
+
 castnet_pgm_status castnet_pgm_send(castnet_pgm *pgm, const void *bytes, size_t length) {
-    /* libpgm asserts on an oversized packet, and never is one fragmented: that path crashes. */
+    /* libpgm asserts on an oversized packet, and crashes where one must be fragmented. */
     if (pgm->pending || length == 0 || length > pgm->payload_max) return CASTNET_PGM_FAILED;
     /* Not pgm_send: it copies with aligned stores and dies of any other alignment. */
-    struct pgm_sk_buff_t *packet = pgm_alloc_skb((uint16_t)(DATA_HEADER + length));
+    bool is_large = length >= pgm->payload_max / 2;
+    struct pgm_sk_buff_t *packet = take_packet(pgm, length, is_large);
     pgm_skb_reserve(packet, DATA_HEADER);
     memcpy(pgm_skb_put(packet, (uint16_t)length), bytes, length);
     pgm->pending = packet;
-    return castnet_pgm_resend(pgm);
+    castnet_pgm_status status = castnet_pgm_resend(pgm);
+    if (is_large && !pgm->spare) fetch_spare(pgm);
+    return status;
 }
 
 castnet_pgm_status castnet_pgm_resend(castnet_pgm *pgm) {
@@ -574,6 +546,7 @@ void castnet_pgm_close(castnet_pgm *pgm, bool flush) {
     if (pgm->seam) castnet_seam_free(pgm->seam);
     /* A pending packet had two references, the window's and the blocked send's; the window is gone. */
     if (pgm->pending) pgm_free_skb(pgm->pending);
+    if (pgm->spare) pgm_free_skb(pgm->spare);
     free(pgm);
 }
 

@@ -125,7 +125,7 @@ static bool may_join(const outgoing *run, const outgoing *last, const outgoing *
                      unsigned count) {
     return next->address == run->address && next->port == run->port && last->length == run->length
         && next->length <= run->length && next->offset == last->offset + last->length
-        && bytes + next->length <= SEGMENTED_BYTES_MAX && count < SEGMENTS_MAX;
+        && bytes + next->length <= CASTNET_SEGMENTED_BYTES_MAX && count < SEGMENTS_MAX;
 }
 
 /* How many packets from `first` on leave as one segmented send. */

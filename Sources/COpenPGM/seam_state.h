@@ -16,9 +16,8 @@ enum {
     /// A packet leaves at most twice, for two ports each time.
     COPIES_MAX = 4,
     OUT_BYTES = 192 * 1024,
-    /// What the kernel takes as one segmented send.
+    /// What the kernel takes as one segmented send; bytes: CASTNET_SEGMENTED_BYTES_MAX.
     SEGMENTS_MAX = 64,
-    SEGMENTED_BYTES_MAX = 65000,
     /// What one receive call may fill.
     IN_BYTES = 256 * 1024,
     IN_MESSAGES = 64,

@@ -25,9 +25,8 @@
             var sources = [castnet_datagram](repeating: castnet_datagram(), count: slots)
         }
 
-        /// Packets taken and frames sent in one turn, so that no channel starves another.
+        /// Packets taken in one turn, so that no channel starves another.
         private static let receiveTurn = 256
-        private static let sendTurn = 64
         private static let reportTurn = 64
         /// Receive calls a turn while somebody may ask for repairs: each sends at most one.
         private static let repairBurst = 32
@@ -339,9 +338,13 @@
             }
         }
 
+        /// Frames sent in one turn: as many full ones as two segmented sends take, so that none leaves half
+        /// empty, and no channel starves another.
+        private var sendTurn: Int { max(2, 2 * (Int(CASTNET_SEGMENTED_BYTES_MAX) / (options.mtu - 28))) }
+
         private mutating func send(_ now: Instant, _ frame: inout ByteBuffer) throws(PGMError) {
             guard try resend(now) else { return }
-            for _ in 0..<Self.sendTurn {
+            for _ in 0..<sendTurn {
                 frame.clear()
                 guard machine.nextFrame(into: &frame, now: now) else { return }
                 lastFrameAt = now

@@ -185,6 +185,8 @@ typedef enum CASTNET_CLOSED_ENUM castnet_seam_verdict {
 } castnet_seam_verdict;
 
 #define CASTNET_SEAM_SPM 36
+/// The bytes of UDP payload that the seam hands the kernel as one segmented send.
+#define CASTNET_SEGMENTED_BYTES_MAX 65000
 
 /// Who judges the packets of one socket, on its thread, inside its calls. Addresses and ports in host byte
 /// order.

@@ -153,8 +153,13 @@ package struct FrameBuilder: Sendable {
         _ number: UInt64, offset: UInt64, length: Int, into buffer: inout ByteBuffer
     ) {
         hasMessages = true
-        buffer.writeMultipleIntegers(
-            FrameRecord.Kind.chunk, UInt16(truncatingIfNeeded: 17 + length), UInt8(0), number, offset)
+        buffer.writeWithOutputRawSpan(minimumWritableBytes: FrameWire.recordHeadLength + 17) { bytes in
+            bytes.appendBigEndian(FrameRecord.Kind.chunk)
+            bytes.appendBigEndian(UInt16(truncatingIfNeeded: 17 + length))
+            bytes.appendBigEndian(UInt8(0))
+            bytes.appendBigEndian(number)
+            bytes.appendBigEndian(offset)
+        }
     }
 
     package func endChunk(_ index: Int, in buffer: inout ByteBuffer) { endRecord(index, in: &buffer) }

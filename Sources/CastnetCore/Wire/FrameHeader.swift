@@ -31,9 +31,19 @@ package struct FrameHeader: Hashable, Sendable {
 
     /// Writes the 48 bytes behind what `buffer` holds.
     package func write(into buffer: inout ByteBuffer) {
-        buffer.writeMultipleIntegers(
-            FrameWire.magic, FrameWire.version, UInt8(isHead ? 1 : 0), feedbackInterval, streamID, sequence,
-            reportAddress.address, reportAddress.port, keyID, UInt64(0), UInt64(0))
+        buffer.writeWithOutputRawSpan(minimumWritableBytes: FrameWire.headerLength) { bytes in
+            bytes.appendBigEndian(FrameWire.magic)
+            bytes.appendBigEndian(FrameWire.version)
+            bytes.appendBigEndian(UInt8(isHead ? 1 : 0))
+            bytes.appendBigEndian(feedbackInterval)
+            bytes.appendBigEndian(streamID)
+            bytes.appendBigEndian(sequence)
+            bytes.appendBigEndian(reportAddress.address)
+            bytes.appendBigEndian(reportAddress.port)
+            bytes.appendBigEndian(keyID)
+            // Room for an authentication tag.
+            bytes.append(repeating: 0, count: 16, as: UInt8.self)
+        }
     }
 
     /// Reads the 48 bytes off `buffer`.
