@@ -25,11 +25,11 @@ import Testing
     }
 
     private func progress(
-        first: UInt64 = 1, before: UInt64, received: UInt64, hasLost: Bool = false, processed: UInt64? = nil,
-        bits: [UInt8] = [], hasRefused: Bool = false
+        first: UInt64 = 1, before: UInt64, processedBefore: UInt64? = nil, received: UInt64,
+        hasLost: Bool = false, processed: UInt64? = nil, bits: [UInt8] = [], hasRefused: Bool = false
     ) -> Progress {
         Progress(
-            before: before,
+            before: before, processedBefore: processedBefore,
             position: Report.StreamPosition(
                 streamID: 1, first: first, received: received, limit: received,
                 processed: processed ?? received, gaps: 0, processedBits: bits),
@@ -130,11 +130,14 @@ import Testing
         let early = outcomes(&book)
         #expect(early == nil)
         for member in 0...1 {
-            report(member, progress(before: 9, received: 9, processed: 4, bits: [0x40]), to: &book)
+            let progress = progress(before: 9, processedBefore: 4, received: 9, processed: 4, bits: [0x40])
+            report(member, progress, to: &book)
         }
         let second = book.takeFinished().map(\.token)
         #expect(second == [2])
-        for member in 0...1 { report(member, progress(before: 9, received: 9), to: &book) }
+        for member in 0...1 {
+            report(member, progress(before: 9, processedBefore: 4, received: 9), to: &book)
+        }
         let first = outcomes(&book)
         #expect(first == [.multicast, .multicast])
     }

@@ -49,8 +49,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     private var replies = PartAssembler<ReplyHead>()
     /// What `owner` knows of the bytes in unfinished messages and replies.
     private var accountedBytes = 0
-    /// Requests for missing frames that wait for the connection: the newest of each stream.
-    private var requests: [UInt64: RepairPacket] = [:]
+    /// Requests for missing frames that wait for the connection: the newest of each kind and stream.
+    private var requests: [RepairPacket.Question: RepairPacket] = [:]
     private var outgoing = ByteBuffer()
     private var timer: Scheduled<Void>?
     private var lingerTimer: Scheduled<Void>?
@@ -310,7 +310,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
 
     /// Asks the peer for missing frames, as soon as there is a connection.
     func ask(_ request: RepairPacket) {
-        guard isConnected else { return requests[request.stream] = request }
+        guard isConnected else { return requests[request.question] = request }
         lastUsedAt = owner.now
         send(.repair(request))
         closeIfDone(linger: Unicast.repairLinger)

@@ -28,7 +28,7 @@ public enum Counter: Int, CaseIterable, Sendable {
     case limitConnectionsHit, limitPerPeerHit, limitPerAddressHit, limitDialsHit, limitMessageHit,
         limitMemoryHit
     case limitPendingCallsHit, limitMembersHit, limitTopicsHit, limitSubscriptionBacklogHit, limitBacklogHit
-    case limitStreamsHit, limitReorderHit
+    case limitStreamsHit, limitReorderHit, limitRepairsHit
 
     /// The counter's fixed name.
     public var label: String { Self.facts[rawValue].label }
@@ -180,6 +180,7 @@ public enum Counter: Int, CaseIterable, Sendable {
         ("limit.backlog.hit", "messages", "Messages released because a backlog was full."),
         ("limit.streams.hit", "streams", "Streams not followed because too many were active."),
         ("limit.reorder.hit", "frames", "Frames dropped because too many waited behind holes."),
+        ("limit.repairs.hit", "requests", "Requests for repair forgotten because too many came at once."),
     ]
 }
 

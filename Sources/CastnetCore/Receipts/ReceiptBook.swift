@@ -1,3 +1,5 @@
+internal import DequeModule
+
 /// Which members have which fanouts: open receipts of one node, filled by what carriers and directory report.
 ///
 /// A machine: it holds a row per member and open receipt (bounded by the caller's admission of receipts),
@@ -52,11 +54,19 @@ package struct ReceiptBook: ~Copyable {
     /// The open receipts of a channel whose messages have begun to leave, in the order of their ends.
     private struct Lane {
         var begun: [Token] = []
-        var sent: [Token] = []
+        var sent = Deque<(token: Token, lastFrame: UInt64)>()
         var isEmpty: Bool { begun.isEmpty && sent.isEmpty }
+        var tokens: [Token] { begun + sent.map(\.token) }
+
+        /// The first of those sent that ends in `frame` or later.
+        func index(from frame: UInt64) -> Int {
+            sent.indices.partitioningIndex { sent[$0].lastFrame >= frame }
+        }
     }
 
     private var entries: [Token: Entry] = [:]
+    /// When each receipt times out, in order; some of these are closed already.
+    private var deadlines = Deque<(at: Instant, token: Token)>()
     private var lanes: [String: Lane] = [:]
     /// What members reported before the directory knew what they heard then, by channel.
     private var unjudged: [NodeIdentity: [String: Progress]] = [:]
@@ -68,7 +78,7 @@ package struct ReceiptBook: ~Copyable {
     package var openCount: Int { entries.count }
 
     /// When the next receipt times out.
-    package var nextDeadline: Instant? { entries.values.map(\.deadline).min() }
+    package var nextDeadline: Instant? { deadlines.first?.at }
 
     /// Opens a receipt: `delivered` rows are complete already, `waiting` ones wait for a report.
     package mutating func open(
@@ -83,6 +93,8 @@ package struct ReceiptBook: ~Copyable {
             topic: topic, rows: rows, places: Dictionary(places) { first, _ in first }, isOpen: isOpen,
             openCount: waiting.count, openedAt: now, deadline: deadline, channel: channel,
             settle: settle)
+        let index = deadlines.indices.partitioningIndex { deadlines[$0].at > deadline }
+        deadlines.insert((deadline, token), at: index)
         finishIfComplete(token)
     }
 
@@ -98,7 +110,7 @@ package struct ReceiptBook: ~Copyable {
         guard let channel = entries[token]?.channel else { return }
         entries[token]?.lastFrame = lastFrame
         lanes[channel]?.begun.removeAll { $0 == token }
-        lanes[channel, default: Lane()].sent.append(token)
+        lanes[channel, default: Lane()].sent.append((token, lastFrame))
     }
 
     /// A member of a channel has come on. What it lost on the way is not known frame by frame, so it may be
@@ -107,23 +119,27 @@ package struct ReceiptBook: ~Copyable {
         _ member: NodeIdentity, _ progress: Progress, channel: String, now: Instant,
         claim: (Topic) -> Claim
     ) {
-        unjudged[member]?[channel] = nil
+        let unjudged = unjudged[member]?.removeValue(forKey: channel)
         guard let lane = lanes[channel] else { return }
         let position = progress.position
         if progress.hasLost, !PlantedBug.claimsLost.isPlanted {
-            for token in lane.begun + lane.sent {
+            for token in lane.tokens {
                 doubt(token, member, from: progress.before, to: position.received)
             }
         }
         if progress.hasRefused, !PlantedBug.claimsRefused.isPlanted {
-            for token in lane.sent where entries[token]?.settle == .processed {
+            for (token, _) in lane.sent where entries[token]?.settle == .processed {
                 doubt(token, member, from: progress.processedBefore, to: position.received)
             }
         }
-        for token in lane.sent {
-            guard let entry = entries[token], let lastFrame = entry.lastFrame else { continue }
+        // What ended below that was judged with an earlier report.
+        let from = min(
+            progress.before, progress.processedBefore, unjudged?.before ?? .max,
+            unjudged?.processedBefore ?? .max)
+        for (token, lastFrame) in lane.sent[lane.index(from: from)...] {
             if lastFrame >= position.received { break }
-            guard let place = entry.places[member], entry.isOpen[place], !entry.doubtful.contains(place)
+            guard let entry = entries[token], let place = entry.places[member], entry.isOpen[place],
+                !entry.doubtful.contains(place)
             else {
                 continue
             }
@@ -137,14 +153,17 @@ package struct ReceiptBook: ~Copyable {
             case .holds:
                 settle(token, member, entry.repaired.contains(place) ? .repaired : .multicast, now: now)
             case .dropped: settle(token, member, .left, now: now)
-            case .unknown: postpone(member, progress, channel)
+            case .unknown: postpone(member, progress, from: from, channel)
             }
         }
     }
 
     /// The report is judged once the directory knows what the member heard then.
-    private mutating func postpone(_ member: NodeIdentity, _ progress: Progress, _ channel: String) {
+    private mutating func postpone(
+        _ member: NodeIdentity, _ progress: Progress, from: UInt64, _ channel: String
+    ) {
         var rest = progress
+        rest.before = from
         // That has been taken into account.
         rest.hasLost = false
         rest.hasRefused = false
@@ -174,7 +193,7 @@ package struct ReceiptBook: ~Copyable {
     /// A member was sent frames over TCP.
     package mutating func served(_ member: NodeIdentity, _ frames: ClosedRange<UInt64>, channel: String) {
         guard let lane = lanes[channel] else { return }
-        for token in lane.begun + lane.sent {
+        for token in lane.tokens {
             guard let entry = entries[token], let place = entry.places[member],
                 entry.hasPart(from: frames.lowerBound, to: frames.upperBound + 1)
             else { continue }
@@ -206,7 +225,10 @@ package struct ReceiptBook: ~Copyable {
 
     /// Closes every receipt whose deadline has passed.
     package mutating func timerFired(now: Instant) {
-        for (token, entry) in entries where entry.deadline <= now { finish(token, entry) }
+        while let first = deadlines.first, first.at <= now {
+            deadlines.removeFirst()
+            if let entry = entries[first.token] { finish(first.token, entry) }
+        }
     }
 
     /// The receipts that closed since the last call.
@@ -223,10 +245,26 @@ package struct ReceiptBook: ~Copyable {
     private mutating func finish(_ token: Token, _ entry: Entry) {
         entries[token] = nil
         if let channel = entry.channel {
-            lanes[channel]?.begun.removeAll { $0 == token }
-            lanes[channel]?.sent.removeAll { $0 == token }
+            if let lastFrame = entry.lastFrame {
+                remove(token, lastFrame, channel)
+            } else {
+                lanes[channel]?.begun.removeAll { $0 == token }
+            }
             if lanes[channel]?.isEmpty == true { lanes[channel] = nil }
         }
         finished.append(Finished(token: token, rows: entry.rows))
+        // Closed ones go once they are first, or most.
+        while let first = deadlines.first, entries[first.token] == nil { deadlines.removeFirst() }
+        if deadlines.count > 2 * entries.count + 64 {
+            deadlines.removeAll { entries[$0.token] == nil }
+        }
+    }
+
+    private mutating func remove(_ token: Token, _ lastFrame: UInt64, _ channel: String) {
+        // Not by way of a copy, which the removal would have to leave as it is.
+        guard let first = lanes[channel]?.index(from: lastFrame),
+            let index = lanes[channel]?.sent[first...].firstIndex(where: { $0.token == token })
+        else { return }
+        lanes[channel]?.sent.remove(at: index)
     }
 }

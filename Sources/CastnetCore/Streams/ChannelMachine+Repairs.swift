@@ -25,9 +25,10 @@ extension ChannelMachine {
         case .since(streamID, let milliseconds):
             let moment = now - .milliseconds(Int64(milliseconds))
             let first = times.first(since: moment, next: next)
-            answer(.place(stream: streamID, first: first, oldest: min(oldest, first)), to: peer)
-        case .place(let stream, let first, let oldest):
-            inbound.placed(stream, first: first, oldest: oldest, from: peer, now: now)
+            let place = RepairPacket.Place(
+                milliseconds: milliseconds, first: first, oldest: min(oldest, first))
+            answer(.place(stream: streamID, place), to: peer)
+        case .place(let stream, let place): inbound.placed(stream, place, from: peer, now: now)
         case .request, .since: inbound.inbox.counters.add(.streamRepairsRefused)
         }
     }
@@ -56,11 +57,13 @@ extension ChannelMachine {
         guard retention != nil, let last = ranges.last, last.upperBound < next else {
             return inbound.inbox.counters.add(.streamRepairsRefused)
         }
-        let ranges = evicted(from: ranges, of: member)
+        let ranges = kept(of: evicted(from: ranges, of: member), for: member)
         if ranges.isEmpty { return }
         // What the group gets once more does not help who does not hear it.
         let groupSize = window.isDeaf(member) ? 0 : window.count
-        guard let wait = desk.asked(member, ranges, groupSize: groupSize, now: now) else {
+        let wait = desk.asked(member, ranges, groupSize: groupSize, now: now)
+        inbound.inbox.counters.set(.limitRepairsHit, desk.limitHits)
+        guard let wait else {
             return inbound.inbox.counters.set(
                 .streamRepairsSessions,
                 max(inbound.inbox.counters[.streamRepairsSessions], UInt64(desk.sessionCount)))
@@ -79,6 +82,19 @@ extension ChannelMachine {
         gone(first.lowerBound...end - 1, for: member, .evicted)
         return ranges.compactMap { range in
             range.upperBound < end ? nil : max(range.lowerBound, end)...range.upperBound
+        }
+    }
+
+    /// What is left of a request when what is not kept any more has been refused.
+    private mutating func kept(
+        of ranges: [ClosedRange<UInt64>], for member: NodeIdentity
+    ) -> [ClosedRange<UInt64>] {
+        let oldest = oldest
+        for range in ranges where range.lowerBound < oldest {
+            gone(range.lowerBound...min(range.upperBound, oldest - 1), for: member)
+        }
+        return ranges.compactMap { range in
+            range.upperBound < oldest ? nil : max(range.lowerBound, oldest)...range.upperBound
         }
     }
 
@@ -164,6 +180,9 @@ extension ChannelMachine {
 
     /// A frame that several members miss, once more to all under its old number.
     mutating func resendFrame(into frame: inout ByteBuffer, now: Instant) -> Bool {
+        if desk.isIdle { return false }
+        // Who asked for what is gone meanwhile asks again, and is told.
+        desk.dropCommon(before: oldest)
         while case .again(let sequence)? = desk.next(now: now) {
             let start = frame.writerIndex
             let isKept = retention?.append(header(sequence), to: &frame) ?? false

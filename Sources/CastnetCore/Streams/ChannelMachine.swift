@@ -34,8 +34,6 @@ package struct ChannelMachine: ~Copyable {
     private let openedAt: Instant
     /// When the own stream's first frame left.
     private var beganAt: Instant?
-    /// When frames began to leave after a pause: before that nobody had to report.
-    private var restartAt: Instant
     private var announcedAt: Instant?
     private var announcedFrame: UInt64 = 0
     /// A new member is here that may not know whose stream this is.
@@ -115,7 +113,6 @@ package struct ChannelMachine: ~Copyable {
         fixedRate = settings.rate.map { Double(max(1, $0)) }
         heads = HeadSchedule()
         openedAt = now
-        restartAt = now
         bytesPerFrame = Double(frameSizeMax)
         stallCheckAt = now
         holdupCheckAt = now
@@ -274,14 +271,14 @@ package struct ChannelMachine: ~Copyable {
     private mutating func restart(now: Instant) {
         if let frameAt, now < frameAt + SendWindow.trustTime { return }
         if next >= window.windowEnd(next: next) { return }
-        restartAt = now
-        window.restarted(now: now)
+        window.restarted(next: next, now: now)
     }
 
     /// When the next frame may leave as far as time is concerned; nil: now.
     private mutating func earliestFrame(now: Instant) -> Instant? {
         if fixedRate == nil, pace.isDue(now) {
-            pace.update(shown: window.shownRate(isBusy: true, now: now), now: now)
+            pace.update(
+                shown: window.shownRate(isBusy: true, now: now), members: window.count, now: now)
         }
         if currentRate != nil, let at = pacer.waitsUntil(now) { return at }
         if sender.hasRoomInFrame, let frameAt, now < frameAt + Self.packingTime {
@@ -417,7 +414,7 @@ package struct ChannelMachine: ~Copyable {
         guard now >= stallCheckAt else { return }
         stallCheckAt = now + Self.stallCheckInterval
         let patience = max(window.silencePatience, .microseconds(20 * intervalMicroseconds))
-        for member in window.stall(next: next, since: restartAt, patience: patience, now: now) {
+        for member in window.stall(next: next, patience: patience, now: now) {
             inbound.inbox.counters.add(.streamMembersStalled)
             givenUp(member)
         }
@@ -444,7 +441,7 @@ package struct ChannelMachine: ~Copyable {
     private mutating func tellUnheard(now: Instant) {
         guard retention != nil, now >= tellAt, window.isOwed(next: next) else { return }
         tellAt = now + Self.tellInterval
-        for member in window.unheard(next: next, since: restartAt, now: now) {
+        for member in window.unheard(next: next, now: now) {
             var frame = ByteBuffer()
             var builder = FrameBuilder(header(next, isHead: true), sizeMax: frameSize, into: &frame)
             builder.announce(announcement(now: now), into: &frame)

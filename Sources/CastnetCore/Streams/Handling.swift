@@ -8,6 +8,8 @@ struct Handling: Sendable {
     /// Messages that will never be handled.
     private(set) var refused: UInt32 = 0
 
+    var isEmpty: Bool { open.isEmpty }
+
     private static let bitsMax: UInt64 = 256
 
     mutating func began(_ frames: inout [UInt64]) {

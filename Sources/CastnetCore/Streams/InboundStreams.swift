@@ -23,7 +23,13 @@ struct InboundStreams: Sendable {
     private var streams: [StreamReceiver] = []
     private var indices: [UInt64: Int] = [:]
     /// Where streams stood that fell silent: what was lost meanwhile is noticed when they go on.
-    private var silent: [UInt64: UInt64] = [:]
+    private var silent: [UInt64: Left] = [:]
+
+    private struct Left: Sendable {
+        let end: UInt64
+        let identity: NodeIdentity?
+        let heardAt: Instant
+    }
     private var last = 0
     private var unidentified = 0
     private var backlogBytes = 0
@@ -147,7 +153,7 @@ struct InboundStreams: Sendable {
     private mutating func stream(
         _ header: FrameHeader, _ records: [FrameRecord], now: Instant
     ) -> StreamReceiver {
-        let left = silent.removeValue(forKey: header.streamID)
+        let left = silent.removeValue(forKey: header.streamID)?.end
         let isOwedAll = records.announcement.map { inbox.isOwedAll($0, now: now) } ?? false
         return StreamReceiver(
             id: header.streamID, first: left ?? (isOwedAll ? 1 : header.sequence), wasLeft: left != nil,
@@ -165,12 +171,11 @@ struct InboundStreams: Sendable {
             inbox.events.append(.digestDiffers(identity))
         }
         // A new incarnation ends what an older one of the same name has sent.
-        while let old = streams.firstIndex(where: {
-            $0.identity?.name == identity.name
-                && ($0.identity?.incarnation).map { $0 < identity.incarnation } == true
-        }) {
-            remove(old)
+        func isOlder(_ other: NodeIdentity?) -> Bool {
+            other?.name == identity.name && (other?.incarnation).map { $0 < identity.incarnation } == true
         }
+        while let old = streams.firstIndex(where: { isOlder($0.identity) }) { remove(old) }
+        for (id, left) in silent where isOlder(left.identity) { silent[id] = nil }
     }
 
     private mutating func remove(_ index: Int) {
@@ -323,12 +328,24 @@ struct InboundStreams: Sendable {
         sweepAt = now + Self.sweepInterval
         giveUpHopeless(now: now)
         while let index = streams.firstIndex(where: {
-            now >= $0.heardAt + ($0.identity == nil ? Self.unidentifiedSilence : Self.silence)
+            !$0.isHandling
+                && now >= $0.heardAt + ($0.identity == nil ? Self.unidentifiedSilence : Self.silence)
         }) {
-            if silent.count >= Self.streamsMax { silent.removeAll() }
-            silent[streams[index].id] = streams[index].end
-            remove(index)
+            leave(index)
         }
+    }
+
+    /// A stream that fell silent is followed no longer; its place is remembered.
+    private mutating func leave(_ index: Int) {
+        let stream = streams[index]
+        if silent.count >= Self.streamsMax,
+            let oldest = silent.min(by: { $0.value.heardAt < $1.value.heardAt })
+        {
+            silent[oldest.key] = nil
+            inbox.counters.add(.limitStreamsHit)
+        }
+        silent[stream.id] = Left(end: stream.end, identity: stream.identity, heardAt: stream.heardAt)
+        remove(index)
     }
 
     var nextDeadline: Instant? {
@@ -392,7 +409,7 @@ struct InboundStreams: Sendable {
         guard inbox.listensSince == nil else { return }
         inbox.listensSince = now
         inbox.replays = replays && repair.isOn
-        guard inbox.replays else { return }
+        if inbox.replays { silent.removeAll() }
         for index in streams.indices {
             streams[index].joinAgain(now: now, &inbox)
             noteDue(index)
@@ -411,12 +428,12 @@ struct InboundStreams: Sendable {
 
     /// The sender of a stream has told this node's place in it.
     mutating func placed(
-        _ stream: UInt64, first: UInt64, oldest: UInt64, from: NodeIdentity, now: Instant
+        _ stream: UInt64, _ place: RepairPacket.Place, from: NodeIdentity, now: Instant
     ) {
         guard let index = indices[stream], streams[index].identity == from else {
             return inbox.counters.add(.streamRepairsRefused)
         }
-        streams[index].placed(first, oldest: oldest, now: now, &inbox)
+        streams[index].placed(place, now: now, &inbox)
         streams[index].feedback.hurry(now: now, using: &inbox.generator)
         noteDue(index)
     }

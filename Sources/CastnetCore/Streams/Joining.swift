@@ -5,7 +5,8 @@
 struct Joining: Sendable {
     private(set) var nextAt: Instant
     private let until: Instant
-    private var askedAt: Instant?
+    /// The question whose answer may be believed: what was said in it, and when.
+    private var asked: (milliseconds: UInt32, at: Instant)?
     private var margin = Duration.milliseconds(5)
 
     private static let marginOnce = Duration.milliseconds(20)
@@ -19,22 +20,24 @@ struct Joining: Sendable {
 
     func isOver(_ now: Instant) -> Bool { now >= until }
 
-    /// The time to add to what the member says, when the sender is to be asked now; nil: it is not.
-    mutating func asks(now: Instant) -> Duration? {
+    /// How long ago a member that listens since `since` says it began, when the sender is to be asked now;
+    /// nil: it is not.
+    mutating func asks(since: Instant, now: Instant) -> UInt32? {
         guard now >= nextAt else { return nil }
         nextAt = min(now + Self.pause, until)
-        askedAt = now
-        return margin
+        let milliseconds = UInt32(clamping: (now - since + margin).nanoseconds / 1_000_000)
+        asked = (milliseconds, now)
+        return milliseconds
     }
 
     /// True when an answer that comes now can be believed.
-    mutating func answered(now: Instant) -> Bool {
-        guard let askedAt else { return false }
-        let took = now - askedAt
+    mutating func answered(_ milliseconds: UInt32, now: Instant) -> Bool {
+        guard let asked, asked.milliseconds == milliseconds else { return false }
+        let took = now - asked.at
         if took <= margin { return true }
         // Once it may have been chance.
         margin = max(Self.marginOnce, margin < Self.marginOnce ? .zero : took)
-        self.askedAt = nil
+        self.asked = nil
         nextAt = now
         return false
     }

@@ -25,6 +25,10 @@ struct MessageAssembly: Sendable {
     /// trusted, and what is set aside grows with what has come.
     private static let reserveAtOnce = 128 << 10
     private static let reserveFactor = 16
+    /// Messages under way at the same time, four times what a sender begins, and what each is charged besides
+    /// its bytes.
+    private static let partialsMax = 4 * StreamSender.openMax
+    private static let overhead = 256
 
     init(stream: UInt64, identity: NodeIdentity) {
         self.stream = stream
@@ -74,6 +78,11 @@ struct MessageAssembly: Sendable {
         if UInt64(chunk.data.readableBytes) == start.total {
             return deliver(start, chunk.data, frame, frame, inbox.repaired, &inbox)
         }
+        guard partials.count < Self.partialsMax, inbox.heldBytes + Self.overhead <= inbox.heldMax else {
+            inbox.counters.add(.limitMemoryHit)
+            return inbox.lose(stream, identity, frame, frame, .tooLarge)
+        }
+        inbox.heldBytes += Self.overhead
         partials.append(Partial(number: chunk.number, start: start, firstFrame: frame))
         append(chunk.data, to: partials.count - 1, frame, &inbox)
     }
@@ -105,7 +114,7 @@ struct MessageAssembly: Sendable {
         if inbox.repaired != .none { partials[index].repaired = inbox.repaired }
         guard have + length == total else { return }
         let partial = partials.remove(at: index)
-        inbox.heldBytes -= partial.reserved
+        inbox.heldBytes -= partial.reserved + Self.overhead
         deliver(partial.start, partial.bytes, partial.firstFrame, frame, partial.repaired, &inbox)
     }
 
@@ -140,7 +149,7 @@ struct MessageAssembly: Sendable {
 
     /// A message can not be completed: a part of it was in a hole.
     private mutating func cut(_ index: Int, _ inbox: inout StreamReceiver.Inbox) {
-        inbox.heldBytes -= partials.remove(at: index).reserved
+        inbox.heldBytes -= partials.remove(at: index).reserved + Self.overhead
         inbox.counters.add(.streamMessagesCut)
     }
 

@@ -18,7 +18,7 @@ struct ReorderBuffer: Sendable {
     /// What is neither here nor given up, in order and apart from one another.
     private(set) var missing: [ClosedRange<UInt64>] = []
     private var held = Deque<Held>()
-    private var gone: [ClosedRange<UInt64>] = []
+    private var gone = Deque<ClosedRange<UInt64>>()
 
     init(first: UInt64) { end = first }
 
@@ -62,9 +62,7 @@ struct ReorderBuffer: Sendable {
     /// Gives up what is missing of `range`; the parts that were.
     mutating func giveUp(_ range: ClosedRange<UInt64>) -> [ClosedRange<UInt64>] {
         let parts = missing.filter { $0.overlaps(range) }.map { $0.clamped(to: range) }
-        for part in parts {
-            if let index = hole(of: part.lowerBound) { cut(part, from: index) }
-        }
+        missing.subtract(range)
         gone += parts
         gone.sort { $0.lowerBound < $1.lowerBound }
         return parts
@@ -83,8 +81,12 @@ struct ReorderBuffer: Sendable {
     /// What is known to exist from `first` on, but for what was given up.
     func undeclared(from first: UInt64) -> [ClosedRange<UInt64>] {
         guard first < end else { return [] }
-        var rest = [first...end - 1]
-        for range in gone { rest.subtract(range) }
+        var (rest, from) = ([ClosedRange<UInt64>](), first)
+        for range in gone where range.upperBound >= from {
+            if range.lowerBound > from { rest.append(from...range.lowerBound - 1) }
+            from = range.upperBound + 1
+        }
+        if from < end { rest.append(from...end - 1) }
         return rest
     }
 

@@ -20,13 +20,18 @@ struct RepairDesk: Sendable {
         var unwritten = 0
         var movedAt: Instant
 
-        /// What is asked for again is sent once; a member that asks for too much at once forgets the rest.
-        mutating func add(_ asked: [ClosedRange<UInt64>]) {
-            if ranges.count > 4 * RepairRequests.rangesMax { ranges = [] }
+        /// What is asked for again is sent once. False: the member asks for too much, only the newest request
+        /// is kept, and it will ask for the rest again.
+        mutating func add(_ asked: [ClosedRange<UInt64>]) -> Bool {
+            let isKept = ranges.count <= Self.rangesMax
+            if !isKept { ranges = [] }
             for range in asked { ranges.subtract(range) }
             ranges += asked
             ranges.sort { $0.lowerBound < $1.lowerBound }
+            return isKept
         }
+
+        private static let rangesMax = 4 * RepairRequests.rangesMax
     }
     private struct Ask: Sendable {
         var member: NodeIdentity
@@ -39,6 +44,8 @@ struct RepairDesk: Sendable {
     private var asks: [Ask] = []
     private var group: [ClosedRange<UInt64>] = []
     private var pacer: Pacer
+    /// Requests that were left out of a comparison, or of a session, because there were too many.
+    private(set) var limitHits: UInt64 = 0
 
     static let sessionsMax = 16
     private static let asksMax = 1024
@@ -68,12 +75,15 @@ struct RepairDesk: Sendable {
             // What the whole group is about to get comes that way to this member, too.
             for range in group { ranges.subtract(range) }
             if ranges.isEmpty { return nil }
-            if asks.count == Self.asksMax { asks.removeFirst() }
+            if asks.count == Self.asksMax {
+                asks.removeFirst()
+                limitHits += 1
+            }
             asks.append(Ask(member: member, ranges: ranges, at: now))
         }
         if let index = sessions.firstIndex(where: { $0.member.name == member.name }) {
             sessions[index].member = member
-            sessions[index].add(ranges)
+            if !sessions[index].add(ranges) { limitHits += 1 }
             sessions[index].movedAt = now
             return nil
         }
@@ -138,6 +148,12 @@ struct RepairDesk: Sendable {
     }
 
     // MARK: What is common
+
+    /// What the group was to get of the frames before `oldest` it does not get.
+    mutating func dropCommon(before oldest: UInt64) {
+        guard let first = group.first, first.lowerBound < oldest else { return }
+        group.subtract(first.lowerBound...oldest - 1)
+    }
 
     /// A request is served by itself only once it is clear that not enough others lost the same.
     private func isWaiting(_ member: NodeIdentity) -> Bool { asks.contains { $0.member == member } }

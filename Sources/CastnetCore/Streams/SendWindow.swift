@@ -25,6 +25,8 @@ struct SendWindow: Sendable {
         /// It can take the frames below this.
         var limit: UInt64
         var heardAt: Instant
+        /// Frames have been outstanding to it since then, or it has none to wait for.
+        var owedSince: Instant
         var standing = Standing.current
         /// What it has no claim to: it was evicted when this was the next frame.
         var evictedEnd: UInt64 = 0
@@ -203,8 +205,8 @@ struct SendWindow: Sendable {
     ) -> Bool {
         guard members[identity.name] != nil || members.count < membersMax else { return false }
         let member = Member(
-            identity: identity, received: received, limit: next + trust, heardAt: now, isListed: isListed,
-            pace: DeliveryRate(received: received, now: now))
+            identity: identity, received: received, limit: next + trust, heardAt: now, owedSince: now,
+            isListed: isListed, pace: DeliveryRate(received: received, now: now))
         members[identity.name] = member
         lower(member)
         return true
@@ -224,6 +226,7 @@ struct SendWindow: Sendable {
             }
         }
         guard var member = members[identity.name], member.identity == identity else { return nil }
+        let isBound = holdsMinimum(member)
         change.isNew = !member.hasReported
         change.before = member.hasReported ? member.received : 0
         member.heardAt = now
@@ -232,6 +235,11 @@ struct SendWindow: Sendable {
             member.received = min(member.received, position.received)
             member.processed = min(member.processed, position.processed)
             change.before = min(change.before, position.first)
+        }
+        if position.first > member.first {
+            // It follows the stream anew, and counts from there.
+            member.lost = 0
+            member.refused = 0
         }
         member.first = position.first
         change.hasLost = position.gaps > member.lost
@@ -258,8 +266,13 @@ struct SendWindow: Sendable {
         floor = min(floor, member.received)
         lowest = min(lowest, member.received)
         processed = min(processed, member.processed)
-        isStale = true
+        isStale = isStale || isBound
         return change
+    }
+
+    /// Only what such a member says can raise what is cached.
+    private func holdsMinimum(_ member: Member) -> Bool {
+        member.limit <= end || member.received <= max(floor, lowest) || member.processed <= processed
     }
 
     /// What a report makes of a member that was not waited for; true: it is again.
@@ -281,10 +294,12 @@ struct SendWindow: Sendable {
         refresh()
     }
 
-    /// Frames leave again after a pause: limits told before it are trusted only so far.
-    mutating func restarted(now: Instant) {
+    /// Frames leave again after a pause: limits told before it are trusted only so far, and who has
+    /// everything so far owes no report of it.
+    mutating func restarted(next: UInt64, now: Instant) {
         for (name, member) in members where now >= member.heardAt + Self.trustTime {
             members[name]?.limit = min(member.limit, member.received + trust)
+            if member.received >= next { members[name]?.owedSince = now }
         }
         isStale = true
         end = 0
@@ -293,27 +308,27 @@ struct SendWindow: Sendable {
 
     /// Members that lack frames and either say that they do not hear the group or say nothing; each is named
     /// again after a while.
-    mutating func unheard(next: UInt64, since restartAt: Instant, now: Instant) -> [NodeIdentity] {
-        var unheard: [NodeIdentity] = []
-        for (name, member) in members where member.received < next && member.isListed {
+    mutating func unheard(next: UInt64, now: Instant) -> [NodeIdentity] {
+        var unheard: [(identity: NodeIdentity, at: Instant)] = []
+        for member in members.values where member.received < next && member.isListed {
             let pause = member.isDeaf ? Self.deafPause : Self.silentPause
-            let quietSince = member.isDeaf ? restartAt : max(member.heardAt, restartAt)
-            guard now >= max(quietSince, member.toldAt ?? restartAt) + pause else { continue }
-            members[name]?.toldAt = now
-            unheard.append(member.identity)
-            if unheard.count >= Self.unheardMax { break }
+            let quietSince = member.isDeaf ? member.owedSince : max(member.heardAt, member.owedSince)
+            let at = max(quietSince, member.toldAt ?? quietSince)
+            if now >= at + pause { unheard.append((member.identity, at)) }
         }
-        return unheard
+        // Who waits for longest comes first: nobody is passed over for ever.
+        if unheard.count > Self.unheardMax { unheard.sort { $0.at < $1.at } }
+        let told = unheard.prefix(Self.unheardMax).map(\.identity)
+        for identity in told { members[identity.name]?.toldAt = now }
+        return told
     }
 
     /// Gives up members that were silent for `patience` while frames were outstanding to them.
-    mutating func stall(
-        next: UInt64, since restartAt: Instant, patience: Duration, now: Instant
-    ) -> [NodeIdentity] {
+    mutating func stall(next: UInt64, patience: Duration, now: Instant) -> [NodeIdentity] {
         var stalled: [NodeIdentity] = []
         for (name, member) in members where member.standing != .silent {
             let isOwing = member.received < next || member.limit <= next
-            guard isOwing, now >= max(member.heardAt, restartAt) + patience else { continue }
+            guard isOwing, now >= max(member.heardAt, member.owedSince) + patience else { continue }
             giveUp(name, .silent, next: next)
             stalled.append(member.identity)
         }
@@ -349,7 +364,7 @@ struct SendWindow: Sendable {
             if isFull, member.heldUp == .zero { members[name]?.heldLimit = member.limit }
             let heldUp = isFull ? member.heldUp + min(elapsed, Self.lookMax) : member.heldUp - elapsed
             members[name]?.heldUp = max(.zero, heldUp)
-            guard heldUp >= holdupPatience else { continue }
+            guard heldUp >= holdupPatience(with: member, now: now) else { continue }
             let taken = Double(member.limit - min(member.limit, member.heldLimit)) * bytesPerFrame
             if slow == .pace, taken >= GroupPace.floor * holdupPatience.seconds {
                 members[name]?.heldUp = .zero
@@ -360,6 +375,12 @@ struct SendWindow: Sendable {
         }
         if !found.isEmpty { recount() }
         return found
+    }
+
+    /// Where members catch up by themselves the others need not wait long for one that does not even report.
+    private func holdupPatience(with member: Member, now: Instant) -> Duration {
+        let isSilent = slow == .catchUp && now >= member.heardAt + holdupPatience * 0.5
+        return isSilent ? holdupPatience * 0.5 : holdupPatience
     }
 
     private var holdupPatience: Duration {

@@ -54,6 +54,8 @@ struct StreamReceiver: Sendable {
     var waitingCount: Int { reorder.heldCount }
     var missing: [ClosedRange<UInt64>] { reorder.missing }
     /// When its sender is to be asked for something.
+    /// A message that its sender wants to hear of is still being handled.
+    var isHandling: Bool { !handling.isEmpty }
     var asksNext: Instant? { earliest(requests.nextDeadline, joining?.nextAt) }
 
     // MARK: Frames
@@ -155,6 +157,7 @@ struct StreamReceiver: Sendable {
     /// Nothing that was heard so far counted for anybody: the stream begins anew, with what is kept of it.
     mutating func joinAgain(now: Instant, _ inbox: inout Inbox) {
         inbox.hold(-reorder.clear(to: next))
+        _ = messages?.end(&inbox)
         first = reorder.end
         next = first
         requests = RepairRequests(isRepaired: requests.isRepaired)
@@ -170,16 +173,15 @@ struct StreamReceiver: Sendable {
             drain(&inbox)
             return nil
         }
-        guard let margin = joining?.asks(now: now) else { return nil }
-        return UInt32(clamping: (now - since + margin).nanoseconds / 1_000_000)
+        return joining?.asks(since: since, now: now)
     }
 
-    /// The sender's answer: what left since this node listens began with frame `place`; `oldest` is kept yet.
-    mutating func placed(_ place: UInt64, oldest: UInt64, now: Instant, _ inbox: inout Inbox) {
-        guard joining?.answered(now: now) == true else { return }
+    /// The sender's answer.
+    mutating func placed(_ place: RepairPacket.Place, now: Instant, _ inbox: inout Inbox) {
+        guard joining?.answered(place.milliseconds, now: now) == true else { return }
         joining = nil
-        let begin = inbox.replays ? oldest : place
-        replayEnd = place
+        let begin = inbox.replays ? place.oldest : place.first
+        replayEnd = place.first
         if begin < first {
             let missed = begin...first - 1
             first = begin
@@ -196,6 +198,7 @@ struct StreamReceiver: Sendable {
         _ sequence: UInt64, _ records: inout [FrameRecord], _ bytes: Int, _ inbox: inout Inbox
     ) {
         let countMax = messages == nil ? Self.waitingMax : .max
+        let bytes = bytes + ChannelPlan.bufferOverhead
         guard reorder.heldCount < countMax, inbox.reorderBytes + bytes <= inbox.reorderMax,
             inbox.heldBytes + bytes <= inbox.heldMax
         else {

@@ -29,6 +29,8 @@ struct StreamSender: Sendable {
     private var open: [UInt64] = []
     private var openBytes = 0
 
+    /// Messages that are cut at the same time.
+    static let openMax = 256
     /// A topic may go on for this many bytes while others wait.
     private static let turnBytes = 8192
     /// Messages of one run share a time of sending that is wrong by at most this.
@@ -159,7 +161,7 @@ struct StreamSender: Sendable {
             return false
         }
         if total > room {
-            guard open.isEmpty || openBytes + total <= openBytesMax else {
+            guard open.isEmpty || openBytes + total <= openBytesMax && open.count < Self.openMax else {
                 turns.parkCurrent()
                 return false
             }

@@ -18,8 +18,23 @@ package enum RepairPacket: Hashable, Sendable {
 
     /// A member that began to listen so many milliseconds ago asks from which frame on that was.
     case since(stream: UInt64, milliseconds: UInt32)
-    /// The answer: the frame, and the oldest that the sender still keeps.
-    case place(stream: UInt64, first: UInt64, oldest: UInt64)
+    /// The answer to that.
+    case place(stream: UInt64, Place)
+
+    /// Where a stream begins for a member.
+    package struct Place: Hashable, Sendable {
+        /// What the member said, so that it knows which of its questions this answers.
+        package var milliseconds: UInt32
+        package var first: UInt64
+        /// The oldest frame that the sender still keeps.
+        package var oldest: UInt64
+
+        package init(milliseconds: UInt32, first: UInt64, oldest: UInt64) {
+            self.milliseconds = milliseconds
+            self.first = first
+            self.oldest = oldest
+        }
+    }
 
     package static let rangesMax = 64
     /// Bytes of frames in one packet.
@@ -28,10 +43,18 @@ package enum RepairPacket: Hashable, Sendable {
     package var stream: UInt64 {
         switch self {
         case .request(let stream, _), .frames(let stream, _), .gone(let stream, _), .later(let stream, _),
-            .head(let stream, _, _), .evicted(let stream, _), .since(let stream, _), .place(let stream, _, _):
+            .head(let stream, _, _), .evicted(let stream, _), .since(let stream, _), .place(let stream, _):
             stream
         }
     }
+
+    /// Of questions that say the same only the newest need be sent.
+    package struct Question: Hashable, Sendable {
+        let stream: UInt64
+        let kind: UInt8
+    }
+
+    package var question: Question { Question(stream: stream, kind: kind.rawValue) }
 
     /// True: a member says it to the sender of the stream.
     package var isForSender: Bool {
@@ -63,7 +86,8 @@ package enum RepairPacket: Hashable, Sendable {
         case .gone(_, let range), .evicted(_, let range):
             buffer.writeMultipleIntegers(range.lowerBound, range.upperBound)
         case .later(_, let milliseconds), .since(_, let milliseconds): buffer.writeInteger(milliseconds)
-        case .place(_, let first, let oldest): buffer.writeMultipleIntegers(first, oldest)
+        case .place(_, let place):
+            buffer.writeMultipleIntegers(place.milliseconds, place.first, place.oldest)
         case .head(_, let channel, let frame):
             buffer.writeInteger(channel)
             buffer.writeImmutableBuffer(frame)
@@ -85,9 +109,12 @@ package enum RepairPacket: Hashable, Sendable {
         case .repairGone: self = .gone(stream: stream, try Self.range(&body, after: nil))
         case .repairSince: self = .since(stream: stream, milliseconds: try body.read(UInt32.self))
         case .repairPlace:
-            let (first, oldest) = (try body.read(UInt64.self), try body.read(UInt64.self))
-            guard oldest > 0, oldest <= first, first <= FrameWire.numberMax else { throw .range }
-            self = .place(stream: stream, first: first, oldest: oldest)
+            let place = Place(
+                milliseconds: try body.read(), first: try body.read(), oldest: try body.read())
+            guard place.oldest > 0, place.oldest <= place.first, place.first <= FrameWire.numberMax else {
+                throw .range
+            }
+            self = .place(stream: stream, place)
         case .repairEvicted: self = .evicted(stream: stream, try Self.range(&body, after: nil))
         case .repairHead:
             let channel = try body.read(UInt64.self)

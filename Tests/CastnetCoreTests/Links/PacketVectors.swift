@@ -119,9 +119,10 @@ enum PacketVectors {
             hex:
                 "0000000e460000000000000000b2000000c8"),
         Vector(
-            name: "repair place", packet: .repair(.place(stream: 0xB2, first: 9, oldest: 5)),
+            name: "repair place",
+            packet: .repair(.place(stream: 0xB2, .init(milliseconds: 200, first: 9, oldest: 5))),
             hex:
-                "0000001a470000000000000000b200000000000000090000000000000005"),
+                "0000001e470000000000000000b2000000c800000000000000090000000000000005"),
     ]
 
     static func hex(_ packet: Packet) -> String {

@@ -19,24 +19,48 @@ import Testing
         #expect(times.first(since: at(5000), next: 1001) == 1001)
     }
 
+    @Test("what was long ago is known less exactly, and never later than it was")
+    func thinned() {
+        var times = FrameTimes()
+        let count: Int64 = 60_000
+        for frame in 1...count { times.sent(UInt64(frame), now: at(frame)) }
+        for moment in stride(from: 1, through: count - 1, by: 7) {
+            let first = Int64(times.first(since: at(moment), next: UInt64(count) + 1))
+            let slack = count - moment < 8000 ? 3 : (count - moment) / 8
+            #expect(first <= moment && first + slack >= moment, "\(moment): \(first)")
+        }
+    }
+
     @Test("an answer that took longer than was allowed for is not believed")
     func margins() {
         var joining = Joining(now: at(0))
-        let first = joining.asks(now: at(0))
-        let slow = joining.answered(now: at(30))
-        let second = joining.asks(now: at(30))
-        let slowAgain = joining.answered(now: at(80))
-        let third = joining.asks(now: at(80))
-        let fine = joining.answered(now: at(110))
-        #expect(first == .milliseconds(5) && !slow && second == .milliseconds(20) && !slowAgain)
-        #expect(third == .milliseconds(50) && fine)
+        let first = joining.asks(since: at(-100), now: at(0))
+        let slow = joining.answered(105, now: at(30))
+        let second = joining.asks(since: at(-100), now: at(30))
+        let slowAgain = joining.answered(150, now: at(80))
+        let third = joining.asks(since: at(-100), now: at(80))
+        let fine = joining.answered(230, now: at(110))
+        #expect(first == 105 && !slow && second == 150 && !slowAgain)
+        #expect(third == 230 && fine)
+    }
+
+    @Test("the late answer to an earlier question is not taken for that to the last one")
+    func late() {
+        var joining = Joining(now: at(0))
+        let first = joining.asks(since: at(-100), now: at(0))
+        let second = joining.asks(since: at(-100), now: at(300))
+        let late = joining.answered(105, now: at(302))
+        let answered = joining.answered(405, now: at(303))
+        #expect(first == 105 && second == 405 && !late && answered)
     }
 
     @Test("who gets no answer asks again, for two seconds")
     func patience() {
         var joining = Joining(now: at(0))
         var asked = 0
-        for time in 0..<2000 as Range<Int64> where joining.asks(now: at(time)) != nil { asked += 1 }
+        for time in 0..<2000 as Range<Int64> where joining.asks(since: at(0), now: at(time)) != nil {
+            asked += 1
+        }
         let isOver = joining.isOver(at(2000))
         #expect(asked == 7 && isOver)
     }

@@ -41,6 +41,24 @@ import Testing
         return (single, group, now)
     }
 
+    @Test("requests and ranges past the limits are forgotten, and counted")
+    func limits() {
+        var desk = RepairDesk(now: start)
+        for number in 1...1030 { _ = desk.asked(member(number), [1...1], groupSize: 2000, now: start) }
+        #expect(desk.limitHits == 6)
+        var other = RepairDesk(now: start)
+        let scattered = (1...100 as ClosedRange<UInt64>).map { 3 * $0...3 * $0 }
+        for step in 0..<3 as Range<UInt64> {
+            let ranges = scattered.map { $0.lowerBound + 1000 * step...$0.upperBound + 1000 * step }
+            expectServed(&other, member(1), ranges, groupSize: 2, now: start)
+        }
+        #expect(other.limitHits == 0)
+        expectServed(&other, member(1), [9000...9001], groupSize: 2, now: start)
+        #expect(other.limitHits == 1)
+        let result = drain(&other, from: start)
+        #expect(result.single["m1"] == [9000, 9001])
+    }
+
     @Test("each gets what it asked for, in turns")
     func turns() {
         var desk = RepairDesk(now: start)

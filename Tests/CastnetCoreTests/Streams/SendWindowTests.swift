@@ -31,9 +31,58 @@ import Testing
         )
         #expect(floor == 100 && owed == 5 && end == 200)
         let later = start + .seconds(31)
-        _ = window.stall(next: 100, since: start, patience: .seconds(60), now: later)
+        _ = window.stall(next: 100, patience: .seconds(60), now: later)
         let owedLater = window.owedFrom(next: 100)
         #expect(owedLater == 100 && window.count == 1)
+    }
+
+    @Test("a member that follows the stream anew counts its losses from there")
+    func countsAnew() {
+        var window = window(at: 1, "a")
+        func report(first: UInt64, received: UInt64, gaps: UInt32, refused: UInt32) -> SendWindow.Change? {
+            let position = Report.StreamPosition(
+                streamID: 1, first: first, received: received, limit: 900, processed: received, gaps: gaps,
+                refused: refused)
+            return window.reported(
+                identity("a"), position, next: 500, bytesPerFrame: 1, isBusy: true, now: start)
+        }
+        _ = report(first: 1, received: 40, gaps: 2, refused: 3)
+        let same = report(first: 1, received: 50, gaps: 2, refused: 3)
+        let anew = report(first: 60, received: 70, gaps: 1, refused: 1)
+        #expect(same?.hasLost == false && same?.hasRefused == false)
+        #expect(anew?.hasLost == true && anew?.hasRefused == true)
+    }
+
+    @Test("however slowly frames leave, a member that answers none of them is told, and given up")
+    func slowlySilent() {
+        var window = window(at: 1, "a", "b")
+        var (told, stalled, now) = ([NodeIdentity](), [NodeIdentity](), start)
+        for frame in 1...12 as ClosedRange<UInt64> {
+            window.restarted(next: frame, now: now)
+            let position = Report.StreamPosition(
+                streamID: 1, received: frame + 1, limit: 900, processed: frame + 1, gaps: 0)
+            _ = window.reported(
+                identity("a"), position, next: frame + 1, bytesPerFrame: 1, isBusy: false, now: now)
+            now = now + .milliseconds(200)
+            told += window.unheard(next: frame + 1, now: now)
+            stalled += window.stall(next: frame + 1, patience: .seconds(1), now: now)
+        }
+        #expect(Set(told) == [identity("b")] && told.count >= 3)
+        #expect(stalled == [identity("b")])
+    }
+
+    @Test("of many members that do not hear the group each is told in its turn")
+    func manyDeaf() {
+        var window = SendWindow(
+            trust: 64, reach: 1000, slow: .catchUp, membersMax: 300, memory: .seconds(30), now: start)
+        _ = window.membersChanged((0..<200).map { identity("m\($0)") }, next: 1, now: start)
+        var told: [NodeIdentity: Int] = [:]
+        for round in 0..<10 as Range<Int64> {
+            for identity in window.unheard(next: 9, now: start + .milliseconds(500 + 500 * round)) {
+                told[identity, default: 0] += 1
+            }
+        }
+        #expect(told.count == 200 && told.values.allSatisfy { $0 >= 2 }, "\(told.values.sorted())")
     }
 
     @Test("a member that says goodbye, or starts anew, is owed nothing of before")
@@ -75,17 +124,32 @@ import Testing
             identity(name), position, next: next, bytesPerFrame: 1000, isBusy: true, now: now)
     }
 
-    /// Looks every 25 ms for `seconds` with the sender blocked; who was given up, and when.
+    /// Looks every 25 ms for `seconds` with the sender blocked, while `reporting` says each time that it is
+    /// no further than before; who was given up, and when.
     private func look(
-        _ window: inout SendWindow, next: UInt64, seconds: Double, from begin: Instant
+        _ window: inout SendWindow, next: UInt64, seconds: Double, from begin: Instant,
+        reporting: String? = nil
     ) -> [(name: String, after: Duration)] {
         var found: [(name: String, after: Duration)] = []
         for step in 1...Int(seconds * 40) {
             let now = begin + .milliseconds(25 * Int64(step))
+            if let reporting {
+                _ = report(reporting, received: 50, limit: 100, next: next, at: now, to: &window)
+            }
             let names = window.holdups(next: next, isBlocked: true, bytesPerFrame: 1000, now: now)
             found += names.map { ($0.name, now - begin) }
         }
         return found
+    }
+
+    @Test("who holds up the others and says so is waited for twice as long as who says nothing")
+    func slowButAlive() {
+        var window = window(at: 1, "a", "b", "c")
+        for name in ["a", "b"] {
+            _ = report(name, received: 100, limit: 900, next: 100, at: start, to: &window)
+        }
+        let found = look(&window, next: 100, seconds: 1, from: start, reporting: "c")
+        #expect(found.first?.name == "c" && found.first?.after == .milliseconds(400))
     }
 
     @Test("who alone holds up the others is not waited for, until it has what it missed")
@@ -97,7 +161,7 @@ import Testing
         _ = report("c", received: 50, limit: 100, next: 100, at: start, to: &window)
         let before = window.windowEnd(next: 100)
         let found = look(&window, next: 100, seconds: 1, from: start)
-        #expect(before == 100 && found.map(\.name) == ["c"] && found.first?.after == .milliseconds(400))
+        #expect(before == 100 && found.map(\.name) == ["c"] && found.first?.after == .milliseconds(200))
         let (end, owed, floor) = (
             window.windowEnd(next: 100), window.owedFrom(next: 100), window.floor(next: 100)
         )
