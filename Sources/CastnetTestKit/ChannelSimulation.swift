@@ -75,6 +75,8 @@ package struct ChannelSimulation: ~Copyable {
         package var framesBySecond: [Int: Int] = [:]
         /// Reports that came to one node within a second at most.
         package var reportsPerSecondMax = 0
+        /// Rows of receipts that were held against what came.
+        package var receiptRows = 0
         /// When the last receipt was complete.
         package var receiptsAt: Duration = .zero
         /// When each node had the last message it got.
@@ -343,6 +345,7 @@ package struct ChannelSimulation: ~Copyable {
         for event in events { pass(event, from: index) }
         for finished in node.book.takeFinished() {
             outcome.receiptsAt = clock.now - startedAt
+            outcome.receiptRows += finished.rows.count
             oracle.closed(finished, of: node)
         }
         guard node.consumerRate != nil, !records.isEmpty else { return }

@@ -57,18 +57,37 @@ extension ChannelSimulation.Scenario {
             scenario.slowConsumer = Double.random(in: 3e5...5e6, using: &generator)
         }
         for _ in 0..<pick([0, 0, 1, 1, 2, 3]) {
-            scenario.troubles.append(.random(nodes: scenario.nodes, using: &generator))
+            scenario.troubles.append(.random(members: 0..<scenario.nodes, kinds: 4, using: &generator))
+        }
+        return scenario
+    }
+
+    /// One sender that wants receipts of so many members, of which some are killed, stopped or cut off.
+    package static func unrest(members: Int, seed: UInt64) -> Self {
+        var scenario = Self(seed: seed)
+        var generator = SeededGenerator(seed: seed &* 2_862_933_555_777_941_757)
+        scenario.nodes = members + 1
+        scenario.messages = 240
+        scenario.batch = 3
+        scenario.batchInterval = .milliseconds(8)
+        scenario.frameDrop = Bool.random(using: &generator) ? 0.02 : 0
+        scenario.reportDrop = Bool.random(using: &generator) ? 0.1 : 0
+        for _ in 0..<Int.random(in: 3...8, using: &generator) {
+            scenario.troubles.append(.random(members: 1..<scenario.nodes, kinds: 3, using: &generator))
         }
         return scenario
     }
 }
 
 extension Trouble {
-    fileprivate static func random(nodes: Int, using generator: inout SeededGenerator) -> Self {
-        let node = Int.random(in: 0..<nodes, using: &generator)
+    /// One of the first `kinds` kinds for one of `members`.
+    fileprivate static func random(
+        members: Range<Int>, kinds: Int, using generator: inout SeededGenerator
+    ) -> Self {
+        let node = Int.random(in: members, using: &generator)
         let begin = Duration.milliseconds(Int64.random(in: 1...600, using: &generator))
         let length = Duration.milliseconds(Int64.random(in: 20...3000, using: &generator))
-        switch Int.random(in: 0..<4, using: &generator) {
+        switch Int.random(in: 0..<kinds, using: &generator) {
         case 0: return .pause(node, begin..<begin + length)
         case 1:
             let way = Way.allCases[Int.random(in: 0..<3, using: &generator)]

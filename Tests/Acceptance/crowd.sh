@@ -6,16 +6,15 @@
 source "$(dirname "$0")/lib.sh" "$@"
 
 simulated() {
-    local crowd=10000 common=1000 simulator result
+    local crowd=10000 common=1000 result
     ((QUICK)) && common=200
-    (cd "$ROOT" && swift build -c release --product Simulator) >"$WORK/build" 2>&1 || tail -n 20 "$WORK/build"
-    simulator=$(cd "$ROOT" && swift build -c release --show-bin-path)/Simulator
-    result=$("$simulator" crowd --members "$crowd")
+    build_simulator
+    result=$("$SIMULATOR" crowd --members "$crowd")
     echo "$result"
     check_json "$crowd simulated: at most 2,000 reports a second" "$result" '.reports_per_s_max <= 2000'
     check_json "$crowd simulated: receipts within 15 s" "$result" \
         '.receipts_complete_s > 0 and .receipts_complete_s <= 15 and .faults == ""'
-    result=$("$simulator" common-loss --members "$common")
+    result=$("$SIMULATOR" common-loss --members "$common")
     echo "$result"
     judge "$common simulated" "$result"
     check_json "$common simulated: nothing false" "$result" '.faults == ""'
@@ -23,8 +22,8 @@ simulated() {
 # judge NAME JSON
 judge() {
     check_json "$1 lose five seconds: all of it is repaired" "$2" '.lost == 0'
-    check_json "$1: at most 16 sessions" "$2" '.sessions_max <= 16'
-    check_json "$1: repair bytes" "$2" '.repair_bytes <= 1.5 * .lost_bytes + 524288'
+    check_json "$1: at most 16 sessions" "$2" '.sessions_max > 0 and .sessions_max <= 16'
+    check_json "$1: repair bytes" "$2" '.repair_bytes > 0 and .repair_bytes <= 1.5 * .lost_bytes + 524288'
     check_json "$1: live traffic at 70 %" "$2" '.live_ratio_min >= 0.7'
 }
 # The simulator needs no lab, and is built before there is one.
@@ -73,8 +72,8 @@ result=$(jq -cn --argjson healed "$healed" --slurpfile m1 <(jq -c 'select(.event
     {what: "64 real members lose five seconds",
      lost: ([$count - ($m1 | length)] + [$others[] | $count - .] | add),
      members: (($others | length) + 1), lost_bytes: $lost_bytes,
-     sessions_max: ($sent[0].counters["stream.repairs.sessions"] // 0),
-     repair_bytes: ($sent[0].counters["stream.repairs.bytes"] // 0),
+     sessions_max: ($sent[0].counters["stream.repairs.sessions"]),
+     repair_bytes: ($sent[0].counters["stream.repairs.bytes"]),
      resent: ($sent[0].counters["stream.repairs.resent"] // 0),
      served: ($sent[0].counters["stream.repairs.served"] // 0),
      repaired_s: ([$m1[] | select(.repaired != false) | .at_s - $healed] | max),

@@ -76,6 +76,7 @@ compare() {
         def median: sort | .[length / 2 | floor];
         {name: $name, members: $members, mbps: ($ours | map(.mbps) | median),
          stock_mbps: ($theirs | map(.mbps) | median), lost: ($ours | map(.lost) | add),
+         stock_lost: ($theirs | map(.lost) | add),
          runs: ($ours | map(.mbps | floor)), stock_runs: ($theirs | map(.mbps | floor)),
          cpu_s_per_gb: ($ours | map(.cpu_s_per_gb) | median)}
         | .ratio = (if .stock_mbps > 0 then .mbps / .stock_mbps else 0 end)')

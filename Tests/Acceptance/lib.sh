@@ -86,6 +86,18 @@ finish() {
     exit $((failed > 0))
 }
 
+# build_simulator [CONFIGURATION]: the simulator of a release build, or of another, in SIMULATOR. Outside the
+# lab, which has no network.
+build_simulator() {
+    local configuration=${1:-release}
+    if ! (cd "$ROOT" && swift build -c "$configuration" --product Simulator) >"$WORK/build" 2>&1; then
+        tail -n 20 "$WORK/build"
+        fail "the simulator is not built"
+        finish
+    fi
+    SIMULATOR=$(cd "$ROOT" && swift build -c "$configuration" --show-bin-path)/Simulator
+}
+
 # on HOST COMMAND…: a command on a host of the lab, for a minute at most.
 on() { timeout --kill-after=5 60 "$CASTNET" lab exec "$1" -- "${@:2}"; }
 # start HOST OUTPUT COMMAND…: in the background; its process is added to `pids`. It is asked to end after two

@@ -20,7 +20,7 @@ YAML
 
 # run NAME HOST DIRECTION
 run() {
-    local name=$1 host=$2 direction=$3 number sender at healed members=() line
+    local name=$1 host=$2 direction=$3 number sender at healed members=() line named
     "$CASTNET" lab down 2>/dev/null
     "$CASTNET" lab up --hosts 5 --offload on --json >/dev/null || { fail "no lab"; finish; }
     pids=()
@@ -50,20 +50,29 @@ run() {
                tcp: ([$m[] | select(.repaired == "tcp")] | length),
                served_s: ([$m[] | select(.repaired == "tcp" and .at_s >= $at) | .at_s - $at] | min),
                latency_max_s: ([$m[].latency_s] | max),
+               back_s: ([$p[] | select(.path == "multicast") | .at_s - $healed] | max),
                paths: [$p[] | {path, why}]}' "$WORK/m$number")")
     done
     line=$(jq -cs --arg case "$name" '{case: $case, members: .}' <<<"${members[*]}")
     echo "$line"
-    local cut='.members[] | select(.name == "m4" or .name == "m8")'
-    [ "$direction" = out ] && cut='.members[]'
+    # Two of eight members are on the host that is cut off.
+    local cut='.members | map(select(.name == "m4" or .name == "m8"))' cut_names="m4 m8"
+    if [ "$direction" = out ]; then cut='.members' cut_names="m1 m2 m3 m4 m5 m6 m7 m8"; fi
     check_json "$name: everything arrives once and in order" "$line" \
-        "all(.members[]; .messages == $((100 * seconds)) and .ordered and .losses == 0)"
+        ".members | length == 8 and all(.messages == $((100 * seconds)) and .ordered and .losses == 0)"
     check_json "$name: who is cut off is served within 2 s" "$line" \
-        "all($cut; .served_s != null and .served_s <= 2 and .latency_max_s <= 2.5)"
+        "$cut | length >= 2 and all(.served_s != null and .served_s <= 2 and .latency_max_s <= 2.5)"
     check_json "$name: the member names it, and names its return" "$line" \
-        "all($cut; (.paths | map(.path)) == [\"unicast\", \"multicast\"])"
-    check "$name: the sender names it" \
-        "[ \$(grep -c 'how a member gets' $WORK/sent.log) -ge 2 ]"
+        "$cut | all((.paths | map(.path)) == [\"unicast\", \"multicast\"])"
+    check_json "$name: and is back within 10 s of the healing" "$line" \
+        "$cut | all(.back_s != null and .back_s <= 10)"
+    check_json "$name: nobody else is served by unicast" "$line" \
+        "(.members - ($cut)) | all(.paths == [])"
+    for number in $cut_names; do
+        named=$(grep 'how a member gets' "$WORK/sent.log" | grep "castnet.peer=$number\b")
+        check "$name: the sender names $number and why, there and back" \
+            'grep -q reason=not-heard <<<"$named" && grep -q path=multicast <<<"$named"'
+    done
 }
 
 for case in "${cases[@]}"; do

@@ -5,19 +5,18 @@ source "$(dirname "$0")/lib.sh" "$@"
 
 seeds=5000
 ((QUICK)) && seeds=400
-build() {
-    (cd "$ROOT" && swift build "$@" --product Simulator) >"$WORK/build" 2>&1 || tail -n 20 "$WORK/build"
-}
-simulator() { (cd "$ROOT" && "$(swift build -c "$1" --show-bin-path)/Simulator" "${@:2}"); }
-
-build -c release
-result=$(simulator release seeds --count "$seeds" | tee /dev/stderr | grep '"what"')
+build_simulator
+result=$("$SIMULATOR" seeds --count "$seeds" | tee /dev/stderr | grep '"what"')
 echo "$result"
 check_json "$seeds seeds, none fails" "$result" ".seeds == $seeds and .failed == 0"
 check_json "within five minutes" "$result" '.seconds <= 300'
+check "a seed is run again by one command, and comes out alike" \
+    '"$SIMULATOR" seed 7 >"$WORK/a" && "$SIMULATOR" seed 7 | cmp -s - "$WORK/a" && [ -s "$WORK/a" ]'
+check "a release build has no planted bugs" \
+    '"$SIMULATOR" planted >"$WORK/none"; [ $? = 64 ] && grep -q "no planted bugs" "$WORK/none"'
 
-build -c debug
-planted=$(simulator debug planted)
+build_simulator debug
+planted=$("$SIMULATOR" planted)
 echo "$planted"
 check_json "every planted bug is found, at least twelve" "$(tail -n 1 <<<"$planted")" \
     '.caught == .planted and .caught >= 12'

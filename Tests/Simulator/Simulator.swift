@@ -26,17 +26,31 @@ func outcome(of scenario: ChannelSimulation.Scenario) -> ChannelSimulation.Outco
     return simulation.run()
 }
 
+/// What a seed decides on.
+struct ScenarioKind: ParsableArguments {
+    @Option(help: "Receipts of so many members under kills, stops and cuts; otherwise everything at once.")
+    var members: Int?
+
+    func scenario(seed: UInt64) -> ChannelSimulation.Scenario {
+        members.map { .unrest(members: $0, seed: seed) } ?? .random(seed: seed)
+    }
+
+    var arguments: String { members.map { " --members \($0)" } ?? "" }
+}
+
 /// Many seeds, on every processor.
 struct Seeds: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Run many seeds; print those that fail.")
     @Option(help: "The first seed.") var from: UInt64 = 0
     @Option(help: "How many.") var count = 5000
+    @OptionGroup var kind: ScenarioKind
 
     private struct Sum {
         var delivered = 0
         var frames = 0
         var repaired = 0
         var lost: UInt64 = 0
+        var rows = 0
         var failing: [UInt64] = []
     }
 
@@ -45,15 +59,17 @@ struct Seeds: ParsableCommand {
         let sum = Mutex(Sum())
         DispatchQueue.concurrentPerform(iterations: count) { offset in
             let seed = from + UInt64(offset)
-            let outcome = outcome(of: .random(seed: seed))
+            let outcome = outcome(of: kind.scenario(seed: seed))
             if let fault = outcome.faults.first {
-                print("seed \(seed): \(fault)\nreplay: swift run -c release Simulator seed \(seed)")
+                print("seed \(seed): \(fault)")
+                print("replay: swift run -c release Simulator seed \(seed)\(kind.arguments)")
             }
             sum.withLock { sum in
                 sum.delivered += outcome.delivered
                 sum.frames += outcome.frames
                 sum.repaired += outcome.repaired + outcome.resent
                 sum.lost += outcome.lost
+                sum.rows += outcome.receiptRows
                 if !outcome.faults.isEmpty { sum.failing.append(seed) }
             }
         }
@@ -62,7 +78,7 @@ struct Seeds: ParsableCommand {
             printLine([
                 "what": "seeds", "from": from, "seeds": count, "failed": sum.failing.count,
                 "seconds": seconds, "delivered": sum.delivered, "frames": sum.frames,
-                "repaired": sum.repaired, "lost": sum.lost,
+                "repaired": sum.repaired, "lost": sum.lost, "receipt_rows": sum.rows,
             ])
             return sum.failing
         }
@@ -74,9 +90,10 @@ struct Seeds: ParsableCommand {
 struct Seed: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Run one seed and print all of it.")
     @Argument(help: "The seed.") var seed: UInt64
+    @OptionGroup var kind: ScenarioKind
 
     func run() throws {
-        let scenario = ChannelSimulation.Scenario.random(seed: seed)
+        let scenario = kind.scenario(seed: seed)
         print(scenario)
         let outcome = outcome(of: scenario)
         print(outcome)

@@ -211,7 +211,7 @@ final class Server: Sendable {
             tell(
                 PathLine(
                     peer: change.peer.name, channel: change.channel, path: change.path.rawValue,
-                    why: change.why.rawValue))
+                    why: change.why.rawValue, at_s: ProcessFacts.now))
         }
     }
 
@@ -279,6 +279,7 @@ private struct PathLine: Encodable {
     var channel: String
     var path: String
     var why: String
+    var at_s: Double
 }
 
 private struct StatisticsLine: Encodable {

@@ -87,8 +87,20 @@ struct BenchReport: Codable, Sendable {
     var lost = 0
     /// Unix time of the last arrival.
     var last_s = 0.0
-    /// Latencies of a sample, in seconds.
+    /// Latencies in seconds of every so many messages.
     var latencies: [Double] = []
+    var samples_one_in = 1
     var cpu_s = 0.0
     var rss_max_bytes = 0
+
+    private static let samplesMax = 100_000
+
+    /// Takes the latency of a message that carries its time of sending. Of very many, every second one goes.
+    mutating func sample(_ payload: ByteBuffer, now: Double) {
+        guard let sentAt = payload.getInteger(at: payload.readerIndex, as: UInt64.self) else { return }
+        latencies.append(max(0, now - Double(sentAt) / 1e6))
+        guard latencies.count == Self.samplesMax else { return }
+        latencies = stride(from: 0, to: latencies.count, by: 2).map { latencies[$0] }
+        samples_one_in *= 2
+    }
 }

@@ -67,21 +67,13 @@ final class BenchTally: Sendable {
     init(node: String) { state = Mutex(BenchReport(node: node)) }
 
     func take(_ batch: MessageBatch) {
-        var (messages, bytes, sample) = (0, 0, nil as UInt64?)
-        batch.forEachPayload { payload in
-            messages += 1
-            bytes += payload.readableBytes
-            if sample == nil { sample = payload.getInteger(at: payload.readerIndex, as: UInt64.self) }
-        }
         let now = ProcessFacts.now
-        let (count, volume, sentAt) = (messages, bytes, sample)
         state.withLock { state in
-            state.messages += count
-            state.bytes += volume
             state.last_s = now
-            // One sample a batch, up to 100,000: enough for a p999.
-            if let sentAt, state.latencies.count < 100_000 {
-                state.latencies.append(max(0, now - Double(sentAt) / 1e6))
+            batch.forEachPayload { payload in
+                if state.messages % state.samples_one_in == 0 { state.sample(payload, now: now) }
+                state.messages += 1
+                state.bytes += payload.readableBytes
             }
         }
     }
