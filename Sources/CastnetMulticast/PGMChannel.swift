@@ -39,7 +39,7 @@ package final class PGMChannel: Sendable {
     }
 
     /// Payload bytes that may wait to be cut into frames.
-    package static let outboxMax = 2 << 20
+    package static let outboxMax = 4 << 20
 
     package let facts: Facts
     private let shared: ChannelMailbox

@@ -138,7 +138,7 @@ struct MessageAssembly: Sendable {
             }
         }
         inbox.counters.add(.streamMessagesReceived)
-        if start.asksProcessed { inbox.unhandled.append(lastFrame) }
+        if start.asksProcessed, inbox.listensSince != nil { inbox.unhandled.append(lastFrame) }
         inbox.add(
             InboundRecord(
                 topic: start.topic, from: identity, firstSequence: start.sequence,

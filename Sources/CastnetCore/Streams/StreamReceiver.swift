@@ -331,7 +331,10 @@ extension StreamReceiver {
             return now - .milliseconds(Int64(announcement.ageMilliseconds)) >= listensSince
         }
 
+        /// A message for those who listen. What comes before anybody does goes to nobody: who begins just
+        /// then would have it twice, live and by joining.
         mutating func add(_ record: consuming InboundRecord) {
+            guard listensSince != nil else { return }
             if isReplaying { record.isReplayed = true }
             records.append(record)
         }
