@@ -96,7 +96,8 @@ struct UnicastFaultTests {
     @Test("a server restarts under load: every call ends once, and calls flow again in order")
     func restart() async throws {
         let client = UnicastPeer("client")
-        var server = UnicastPeer("server")
+        // An address of its own: on the others' somebody else may be given the port while it is free.
+        var server = UnicastPeer("server") { $0.node.listen = HostPort(host: "127.0.0.9", port: 0) }
         let first = try await server.bind()
         try await client.know([server.member(at: first, incarnation: Incarnation(0))])
         var outcomes: [Outcome] = []
