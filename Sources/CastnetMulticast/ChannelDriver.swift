@@ -123,7 +123,7 @@
         }
 
         /// Goes on with other sockets, on an interface that took the place of the one before: the streams
-        /// and their numbers stay. Where it throws nothing has changed.
+        /// and their numbers stay. Where no sockets can be had nothing has changed; it may be tried again.
         mutating func move(to interface: InterfaceChoice, now: Instant) throws {
             var moved = options
             moved.interface = interface

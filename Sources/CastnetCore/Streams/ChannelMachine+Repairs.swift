@@ -80,9 +80,9 @@ extension ChannelMachine {
         let end = window.evictedEnd(of: member)
         guard let first = ranges.first, first.lowerBound < end else { return ranges }
         gone(first.lowerBound...end - 1, for: member, .evicted)
-        return ranges.compactMap { range in
-            range.upperBound < end ? nil : max(range.lowerBound, end)...range.upperBound
-        }
+        var rest = ranges
+        rest.subtract(first.lowerBound...end - 1)
+        return rest
     }
 
     /// What is left of a request when what is not kept any more has been refused.
@@ -90,12 +90,13 @@ extension ChannelMachine {
         of ranges: [ClosedRange<UInt64>], for member: NodeIdentity
     ) -> [ClosedRange<UInt64>] {
         let oldest = oldest
+        guard let first = ranges.first, first.lowerBound < oldest else { return ranges }
         for range in ranges where range.lowerBound < oldest {
             gone(range.lowerBound...min(range.upperBound, oldest - 1), for: member)
         }
-        return ranges.compactMap { range in
-            range.upperBound < oldest ? nil : max(range.lowerBound, oldest)...range.upperBound
-        }
+        var rest = ranges
+        rest.subtract(first.lowerBound...oldest - 1)
+        return rest
     }
 
     private mutating func repairedFrames(

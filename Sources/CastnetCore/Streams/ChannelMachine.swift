@@ -441,14 +441,14 @@ package struct ChannelMachine: ~Copyable {
     private mutating func tellUnheard(now: Instant) {
         guard retention != nil, now >= tellAt, window.isOwed(next: next) else { return }
         tellAt = now + Self.tellInterval
-        for member in window.unheard(next: next, now: now) {
-            var frame = ByteBuffer()
-            var builder = FrameBuilder(header(next, isHead: true), sizeMax: frameSize, into: &frame)
-            builder.announce(announcement(now: now), into: &frame)
-            builder.head(headRecord, into: &frame)
-            let packet = RepairPacket.head(stream: streamID, channel: configurationDigest, frame)
-            inbound.inbox.events.append(.headWanted(packet, to: member))
-        }
+        let unheard = window.unheard(next: next, now: now)
+        if unheard.isEmpty { return }
+        var frame = ByteBuffer()
+        var builder = FrameBuilder(header(next, isHead: true), sizeMax: frameSize, into: &frame)
+        builder.announce(announcement(now: now), into: &frame)
+        builder.head(headRecord, into: &frame)
+        let packet = RepairPacket.head(stream: streamID, channel: configurationDigest, frame)
+        for member in unheard { inbound.inbox.events.append(.headWanted(packet, to: member)) }
     }
 
     /// When something is due that no arrival announces; nil: nothing is.

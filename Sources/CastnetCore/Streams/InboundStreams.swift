@@ -5,6 +5,13 @@ internal import NIOCore
 /// The frames that fit the socket's buffer are shared by the streams that are active; each sender is told how
 /// far it may go. Memory: one entry per stream, at most `streamsMax`, and what `StreamReceiver` holds.
 struct InboundStreams: Sendable {
+    /// Where a stream stood when it was left, and whose it was.
+    private struct Left: Sendable {
+        let end: UInt64
+        let identity: NodeIdentity?
+        let heardAt: Instant
+    }
+
     /// How holes are closed.
     struct Repair: Sendable {
         /// False: what PGM gave up on is lost.
@@ -24,12 +31,6 @@ struct InboundStreams: Sendable {
     private var indices: [UInt64: Int] = [:]
     /// Where streams stood that fell silent: what was lost meanwhile is noticed when they go on.
     private var silent: [UInt64: Left] = [:]
-
-    private struct Left: Sendable {
-        let end: UInt64
-        let identity: NodeIdentity?
-        let heardAt: Instant
-    }
     private var last = 0
     private var unidentified = 0
     private var backlogBytes = 0
