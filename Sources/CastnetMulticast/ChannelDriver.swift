@@ -67,8 +67,6 @@
         private var drops: KernelDrops
 
         private var own = CounterSet()
-        /// The packet in hand.
-        private var payload = ByteBuffer()
         private var pgmDeadline: Instant
         private var machineDeadline: Instant?
         private var timerAt: Instant
@@ -268,10 +266,11 @@
             var packets = 0
             while packets < Self.receiveTurn {
                 switch try receiveOne() {
-                case .packet(_, let repaired):
+                case .packet(let packet):
                     packets += 1
-                    if repaired { own.add(.streamRepairedPGM) }
-                    machine.frameReceived(payload, isRepaired: repaired, now: now)
+                    if packet.isRepaired { own.add(.streamRepairedPGM) }
+                    unsafe machine.frameReceived(
+                        RawSpan(_unsafeBytes: packet.payload), isRepaired: packet.isRepaired, now: now)
                 case .reset:
                     packets += 1
                     own.add(.pgmInReset)
@@ -289,7 +288,7 @@
         /// goes down and comes back gives one.
         private mutating func receiveOne() throws(PGMError) -> PGMSocket.Received? {
             do throws(PGMError) {
-                let received = try socket?.receive(into: &payload)
+                let received = try socket?.receive()
                 failuresInARow = 0
                 return received
             } catch {

@@ -5,7 +5,7 @@
 
     /// One PGM bus socket: sends its own stream, receives everybody else's.
     ///
-    /// Confined to the thread that opened it, which must keep calling ``receive(into:)``: repairs and timers
+    /// Confined to the thread that opened it, which must keep calling ``receive()``: repairs and timers
     /// run only inside it. Closed when it goes out of scope, or with a goodbye by ``close(flush:)``; its
     /// descriptors must have left every epoll set before.
     @safe
@@ -26,9 +26,8 @@
             case limited
         }
 
-        package enum Received: Hashable, Sendable {
-            /// The buffer holds a payload of the stream.
-            case packet(tsi: UInt64, repaired: Bool)
+        package enum Received {
+            case packet(Packet)
             /// Packets of the stream are gone for good; it goes on behind them.
             case reset(tsi: UInt64)
             /// Nothing now.
@@ -37,6 +36,15 @@
             case limited
             /// An empty datagram, which says nothing (libpgm calls it end of file).
             case empty
+        }
+
+        /// A payload of the stream that `tsi` names.
+        @safe
+        package struct Packet {
+            package var tsi: UInt64
+            package var isRepaired: Bool
+            /// Borrowed from libpgm's window until the next call of ``receive()``.
+            package var payload: UnsafeRawBufferPointer
         }
 
         /// The descriptors to wait for.
@@ -79,7 +87,7 @@
         }
 
         /// Closes; `flush` sends three goodbyes (which receivers of this library ignore). It does not wait
-        /// for repairs: keep calling ``receive(into:)`` for as long as somebody may still ask.
+        /// for repairs: keep calling ``receive()`` for as long as somebody may still ask.
         package consuming func close(flush: Bool) {
             saysGoodbye = flush
         }
@@ -95,7 +103,7 @@
             unsafe castnet_pgm_has_seam(handle) ? nil : String(cString: castnet_pgm_seam_problem(handle))
         }
         package var seamFacts: SeamFacts { SeamFacts(unsafe castnet_pgm_seam_facts(handle)) }
-        /// True while packets lie here or in the seam: call ``receive(into:)`` before any
+        /// True while packets lie here or in the seam: call ``receive()`` before any
         /// sleep.
         package var holdsPackets: Bool {
             unsafe taken < run.count || castnet_pgm_holds_packets(handle)
@@ -130,7 +138,7 @@
             try Self.sent(unsafe castnet_pgm_flush(handle))
         }
 
-        /// The send descriptor is readable: the next ``receive(into:)`` looks there too.
+        /// The send descriptor is readable: the next ``receive()`` looks there too.
         package mutating func noteSendReadable() { unsafe castnet_pgm_note_send_readable(handle) }
 
         /// Collects a packet that was judged before; it leaves with the next flush. False: no room.
@@ -159,27 +167,20 @@
             }
         }
 
-        /// Takes one packet, if there is one, in place of what the buffer holds. Whenever libpgm is asked for
-        /// more it serves timers and repairs, too, of which at most one leaves.
-        package mutating func receive(into buffer: inout ByteBuffer) throws(PGMError) -> Received {
-            if unsafe taken == run.count {
-                let received = try take()
-                guard case .packet = received else { return received }
-            }
+        /// Takes one packet, if there is one. Whenever libpgm is asked for more it serves timers and repairs,
+        /// too, of which at most one leaves.
+        package mutating func receive() throws(PGMError) -> Received {
+            if unsafe taken == run.count, let other = try take() { return other }
             let packet = unsafe packets[Int(taken)]
             taken += 1
-            // Borrowed from the window until libpgm is asked again, so it is copied out.
-            let length = unsafe Int(packet.length)
-            // In the same memory as the last one where nobody has kept that.
-            buffer.clear(minimumCapacity: length)
-            if let bytes = unsafe packet.bytes, length > 0 {
-                unsafe buffer.writeBytes(UnsafeRawBufferPointer(start: bytes, count: length))
-            }
-            return unsafe .packet(tsi: packet.tsi, repaired: packet.repaired)
+            return unsafe .packet(
+                Packet(
+                    tsi: packet.tsi, isRepaired: packet.repaired,
+                    payload: UnsafeRawBufferPointer(start: packet.bytes, count: Int(packet.length))))
         }
 
-        /// Asks libpgm; after `packet` there is at least one in `run`.
-        private mutating func take() throws(PGMError) -> Received {
+        /// Asks libpgm; nil: there is at least one packet in `run`.
+        private mutating func take() throws(PGMError) -> Received? {
             var error = castnet_pgm_error()
             taken = 0
             let status = unsafe castnet_pgm_receive(handle, gate?.isWhole ?? false, &run, &error)
@@ -191,7 +192,7 @@
                         unsafe gate.delivered(tsi: packets[index].tsi, sequence: packets[index].sequence)
                     }
                 }
-                return unsafe run.count > 0 ? .packet(tsi: packets[0].tsi, repaired: false) : .idle
+                return unsafe run.count > 0 ? nil : .idle
             case .reset: return unsafe .reset(tsi: packets[0].tsi)
             case .idle: return .idle
             case .wouldBlock, .limited: return .limited
@@ -200,7 +201,7 @@
             }
         }
 
-        /// After how long ``receive(into:)`` must be called even if nothing arrives; at least 1 ms.
+        /// After how long ``receive()`` must be called even if nothing arrives; at least 1 ms.
         package var timeRemaining: Duration { .microseconds(unsafe castnet_pgm_time_remaining(handle)) }
     }
 

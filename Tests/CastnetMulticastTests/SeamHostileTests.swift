@@ -114,16 +114,15 @@
         /// Takes what has come, until there is nothing, but not for ever.
         mutating func serve(_ socket: inout PGMSocket, hears stream: UInt64, isVictim: Bool) throws {
             socket.noteSendReadable()
-            var payload = ByteBuffer()
             var idle = 0
             for _ in 0..<4096 where idle < 4 {
                 let before = castnet_now()
-                let received = try socket.receive(into: &payload)
+                let received = try socket.receive()
                 longest = max(longest, .nanoseconds(castnet_now() - before))
                 switch received {
-                case .packet(let tsi, _):
-                    guard tsi == stream,
-                        let number = payload.getInteger(at: FrameWire.magic.bitWidth / 8, as: UInt64.self)
+                case .packet(let packet):
+                    guard packet.tsi == stream,
+                        let number = packet.copy.getInteger(at: FrameWire.magic.bitWidth / 8, as: UInt64.self)
                     else {
                         continue
                     }

@@ -41,15 +41,19 @@
         }
 
         private mutating func next() throws -> (tsi: UInt64, payload: ByteBuffer)? {
-            var buffer = ByteBuffer()
             while true {
-                switch try receive(into: &buffer) {
-                case .packet(let tsi, _): return (tsi, buffer)
+                switch try receive() {
+                case .packet(let packet): return (packet.tsi, packet.copy)
                 case .reset, .empty: continue
                 case .idle, .limited: return nil
                 }
             }
         }
+    }
+
+    extension PGMSocket.Packet {
+        /// The payload, to keep.
+        var copy: ByteBuffer { unsafe ByteBuffer(bytes: payload) }
     }
 
     /// A plain UDP socket.

@@ -17,6 +17,8 @@ package struct ChannelMachine: ~Copyable {
 
     var decoder = FrameDecoder()
     var records: [FrameRecord] = []
+    /// The frame in hand.
+    private var frame = ByteBuffer()
     var inbound: InboundStreams
     private var isLeaving = false
     private var epoch: UInt64 = 0
@@ -183,14 +185,22 @@ package struct ChannelMachine: ~Copyable {
     // MARK: What arrives
 
     /// One PGM payload, in the order of its stream; `isRepaired` when it came because it was asked for.
-    package mutating func frameReceived(_ frame: ByteBuffer, isRepaired: Bool = false, now: Instant) {
+    package mutating func frameReceived(_ bytes: RawSpan, isRepaired: Bool = false, now: Instant) {
+        inbound.inbox.repaired = isRepaired ? .pgm : .none
+        if let part = PartFrame(bytes), part.header.streamID != streamID,
+            inbound.received(part, bytes.extracting(droppingFirst: PartFrame.headLength), now: now)
+        {
+            return inbound.inbox.counters.add(.pgmInData)
+        }
+        // In the same memory as the last one where nobody has kept that.
+        frame.clear(minimumCapacity: bytes.byteCount)
+        frame.writeBytes(bytes)
         let header: FrameHeader
         do { header = try decoder.decode(frame, into: &records) } catch {
             return inbound.inbox.counters.add(error.frameCounter)
         }
         guard header.streamID != streamID else { return }
         inbound.inbox.counters.add(.pgmInData)
-        inbound.inbox.repaired = isRepaired ? .pgm : .none
         inbound.received(header, &records, bytes: frame.readableBytes, now: now)
         // What nobody keeps of the frame leaves its memory to the next one.
         records.removeAll(keepingCapacity: true)

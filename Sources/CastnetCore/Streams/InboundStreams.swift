@@ -87,23 +87,44 @@ struct InboundStreams: Sendable {
             return false
         }
         let wasKnown = streams[index].identity != nil
-        streams[index].feedback.heard(header)
+        heard(header, index, now: now)
         let announcement = wasKnown ? nil : records.announcement
-        if inbox.repaired != .tcp, streams[index].hearing.heardGroup(now: now) { tellPath(index) }
         if inbox.reorderBytes > 0 || inbox.isFull { noteRoom() }
         let isNew = streams[index].received(header, &records, bytes: bytes, now: now, &inbox)
         if header.isHead {
             streams[index].feedback.hurry(now: now, using: &inbox.generator)
         } else if isNew {
-            streams[index].feedback.dataArrived(now: now, using: &inbox.generator)
-            let outstanding = streams[index].feedback.outstanding(next: streams[index].end)
-            if outstanding * 2 < streams[index].feedback.toldWindow, backlogBytes < backlogMax {
-                streams[index].feedback.hurry(now: now, using: &inbox.generator)
-            }
+            dataArrived(index, now: now)
         }
         noteDue(index)
         if let announcement { announced(announcement, index) }
         return isNew
+    }
+
+    /// Takes a frame that is the next of the stream in hand, and the next part of a message of it, out of
+    /// `data`. False: it is another, or something is in its way; nothing was done.
+    mutating func received(_ part: PartFrame, _ data: RawSpan, now: Instant) -> Bool {
+        guard last < streams.count, streams[last].id == part.header.streamID, !inbox.isFull,
+            inbox.reorderBytes == 0, streams[last].received(part, data, now: now, &inbox)
+        else { return false }
+        inbox.isOld = false
+        heard(part.header, last, now: now)
+        dataArrived(last, now: now)
+        noteDue(last)
+        return true
+    }
+
+    private mutating func heard(_ header: FrameHeader, _ index: Int, now: Instant) {
+        streams[index].feedback.heard(header)
+        if inbox.repaired != .tcp, streams[index].hearing.heardGroup(now: now) { tellPath(index) }
+    }
+
+    private mutating func dataArrived(_ index: Int, now: Instant) {
+        streams[index].feedback.dataArrived(now: now, using: &inbox.generator)
+        let outstanding = streams[index].feedback.outstanding(next: streams[index].end)
+        if outstanding * 2 < streams[index].feedback.toldWindow, backlogBytes < backlogMax {
+            streams[index].feedback.hurry(now: now, using: &inbox.generator)
+        }
     }
 
     /// A head that the stream's sender sent over a link: it hears nothing of this member.

@@ -50,14 +50,26 @@ struct MessageAssembly: Sendable {
         if let start = chunk.start {
             begin(chunk, start, frame, &inbox)
         } else if let index = partials.firstIndex(where: { $0.number == chunk.number }) {
-            guard chunk.offset == UInt64(partials[index].bytes.readableBytes),
-                chunk.offset + UInt64(chunk.data.readableBytes) <= partials[index].start.total
-            else { return cut(index, &inbox) }
-            append(chunk.data, to: index, frame, &inbox)
+            guard continues(index, chunk.offset, chunk.data.readableBytes) else {
+                return cut(index, &inbox)
+            }
+            append(chunk.data.readableBytesSpan, to: index, frame, &inbox)
         } else {
             // Its beginning was lost, or came before this member did.
             inbox.counters.add(.streamChunksOrphaned)
         }
+    }
+
+    /// The message under way that a part goes on with; nil: the part is not the next of any.
+    func partial(of part: PartFrame, length: Int) -> Int? {
+        partials.firstIndex { $0.number == part.number }.flatMap {
+            continues($0, part.offset, length) ? $0 : nil
+        }
+    }
+
+    private func continues(_ index: Int, _ offset: UInt64, _ length: Int) -> Bool {
+        offset == UInt64(partials[index].bytes.readableBytes)
+            && offset + UInt64(length) <= partials[index].start.total
     }
 
     private mutating func begin(
@@ -84,13 +96,14 @@ struct MessageAssembly: Sendable {
         }
         inbox.heldBytes += Self.overhead
         partials.append(Partial(number: chunk.number, start: start, firstFrame: frame))
-        append(chunk.data, to: partials.count - 1, frame, &inbox)
+        append(chunk.data.readableBytesSpan, to: partials.count - 1, frame, &inbox)
     }
 
-    private mutating func append(
-        _ data: ByteBuffer, to index: Int, _ frame: UInt64, _ inbox: inout StreamReceiver.Inbox
+    /// Takes in the next part of message `index`.
+    mutating func append(
+        _ data: RawSpan, to index: Int, _ frame: UInt64, _ inbox: inout StreamReceiver.Inbox
     ) {
-        let length = data.readableBytes
+        let length = data.byteCount
         let have = partials[index].bytes.readableBytes
         let total = Int(clamping: partials[index].start.total)
         let before = partials[index].reserved
@@ -110,7 +123,7 @@ struct MessageAssembly: Sendable {
             partials[index].reserved = reserve
             inbox.heldBytes += reserve - before
         }
-        partials[index].bytes.writeImmutableBuffer(data)
+        partials[index].bytes.writeBytes(data)
         if inbox.repaired != .none { partials[index].repaired = inbox.repaired }
         guard have + length == total else { return }
         let partial = partials.remove(at: index)

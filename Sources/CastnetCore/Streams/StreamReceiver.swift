@@ -104,6 +104,25 @@ struct StreamReceiver: Sendable {
         return true
     }
 
+    /// Takes in the next frame of the stream where it is the next part of a message and nothing waits: as
+    /// ``received(_:_:bytes:now:_:)`` does, without a record. False: it is not, and nothing was done.
+    mutating func received(
+        _ part: PartFrame, _ data: RawSpan, now: Instant, _ inbox: inout Inbox
+    ) -> Bool {
+        guard part.header.sequence == next, reorder.isEmpty, reorder.end == next, joining == nil,
+            let index = messages?.partial(of: part, length: data.byteCount)
+        else { return false }
+        heardAt = now
+        dataAt = now
+        reorder.filled(next)
+        next += 1
+        let lostBefore = beginTaking(part.header.sequence, &inbox)
+        messages?.append(data, to: index, part.header.sequence, &inbox)
+        endTaking(lostBefore, &inbox)
+        requests.progressed(reorder.missing, byRepair: false, now: now)
+        return true
+    }
+
     private mutating func receivedHead(
         _ end: UInt64, _ records: inout [FrameRecord], now: Instant, _ inbox: inout Inbox
     ) -> Bool {
@@ -237,15 +256,9 @@ struct StreamReceiver: Sendable {
     private mutating func take(
         _ sequence: UInt64, _ records: inout [FrameRecord], _ inbox: inout Inbox
     ) {
-        let lostBefore = inbox.counters[.streamLost]
-        defer {
-            // A message that came and cannot be had is as lost as a frame.
-            lost &+= UInt32(truncatingIfNeeded: inbox.counters[.streamLost] - lostBefore)
-            if !inbox.unhandled.isEmpty { handling.began(&inbox.unhandled) }
-        }
+        let lostBefore = beginTaking(sequence, &inbox)
         // Moved out one by one: a copy of a record counts several references.
         if records.count > 1 { records.reverse() }
-        inbox.isReplaying = sequence < replayEnd
         while let record = records.popLast() {
             switch consume record {
             case .run(let run): messages?.deliver(run, &inbox)
@@ -255,6 +268,19 @@ struct StreamReceiver: Sendable {
             case .head(let head): messages?.prune(before: head.firstOpenMessage, &inbox)
             }
         }
+        endTaking(lostBefore, &inbox)
+    }
+
+    /// A frame's contents are taken from now on; what was lost before.
+    private func beginTaking(_ sequence: UInt64, _ inbox: inout Inbox) -> UInt64 {
+        inbox.isReplaying = sequence < replayEnd
+        return inbox.counters[.streamLost]
+    }
+
+    private mutating func endTaking(_ lostBefore: UInt64, _ inbox: inout Inbox) {
+        // A message that came and cannot be had is as lost as a frame.
+        lost &+= UInt32(truncatingIfNeeded: inbox.counters[.streamLost] - lostBefore)
+        if !inbox.unhandled.isEmpty { handling.began(&inbox.unhandled) }
     }
 
     /// The message that ended in this frame was handled, or will never be.

@@ -116,6 +116,15 @@ extension OutputRawSpan {
     }
 }
 
+extension RawSpan {
+    /// An integer as the wire has it; the caller has checked the length.
+    func bigEndian<Integer: FixedWidthInteger & BitwiseCopyable>(
+        at offset: Int, as type: Integer.Type
+    ) -> Integer {
+        Integer(bigEndian: unsafeLoadUnaligned(fromByteOffset: offset, as: type))
+    }
+}
+
 extension NodeIdentity {
     /// True for 1–64 bytes of printable ASCII without space.
     package static func isValid(name: String) -> Bool {

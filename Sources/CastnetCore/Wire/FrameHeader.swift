@@ -48,21 +48,25 @@ package struct FrameHeader: Hashable, Sendable {
 
     /// Reads the 48 bytes off `buffer`.
     package init(reading buffer: inout ByteBuffer) throws(WireError) {
-        guard
-            let (magic, version, flags, interval, streamID, sequence, address, port, keyID, _, _) =
-                buffer.readMultipleIntegers(
-                    as: (
-                        UInt32, UInt8, UInt8, UInt16, UInt64, UInt64, UInt32, UInt16, UInt16, UInt64, UInt64
-                    ).self)
-        else { throw .truncated }
-        guard magic == FrameWire.magic else { throw .magic }
-        guard version == FrameWire.version else { throw .version }
+        try self.init(buffer.readableBytesSpan)
+        buffer.moveReaderIndex(forwardBy: FrameWire.headerLength)
+    }
+
+    /// Reads the first 48 bytes.
+    init(_ bytes: RawSpan) throws(WireError) {
+        guard bytes.byteCount >= FrameWire.headerLength else { throw .truncated }
+        guard bytes.bigEndian(at: 0, as: UInt32.self) == FrameWire.magic else { throw .magic }
+        guard bytes.bigEndian(at: 4, as: UInt8.self) == FrameWire.version else { throw .version }
+        let flags = bytes.bigEndian(at: 5, as: UInt8.self)
+        feedbackInterval = bytes.bigEndian(at: 6, as: UInt16.self)
+        streamID = bytes.bigEndian(at: 8, as: UInt64.self)
+        sequence = bytes.bigEndian(at: 16, as: UInt64.self)
+        reportAddress = DatagramAddress(
+            address: bytes.bigEndian(at: 24, as: UInt32.self), port: bytes.bigEndian(at: 28, as: UInt16.self))
+        keyID = bytes.bigEndian(at: 30, as: UInt16.self)
         guard keyID == 0 else { throw .key }
         guard sequence > 0, sequence <= FrameWire.numberMax else { throw .range }
-        self.init(
-            isHead: flags & 1 != 0, streamID: streamID, sequence: sequence,
-            reportAddress: DatagramAddress(address: address, port: port), feedbackInterval: interval,
-            keyID: keyID)
+        isHead = flags & 1 != 0
         isAgain = flags & FrameWire.againFlag != 0
     }
 }

@@ -1,4 +1,5 @@
 import CastnetCore
+import CastnetTestKit
 import NIOCore
 import Testing
 

@@ -76,6 +76,7 @@ struct CarrierArgument: ExpressibleByArgument {
 enum BenchControl {
     static let header = "castnet-bench"
     static let reset = "reset"
+    static let count = "count"
     static let report = "report"
 }
 

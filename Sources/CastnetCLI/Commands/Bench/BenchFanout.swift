@@ -110,23 +110,29 @@ struct BenchListeners {
 
     func reset() async throws { for name in names { _ = try await ask(name, BenchControl.reset) } }
 
-    /// Asks until everybody has `count` messages, or nothing more has come for two seconds.
+    /// Waits until everybody has `count` messages, or nothing more has come for two seconds. What is asked
+    /// until then is little: the listeners are still at work.
     func reports(when count: Int) async throws -> [BenchReport] {
         let clock = ContinuousClock()
-        var (reports, seen, quietSince) = ([BenchReport](), -1, clock.now)
+        var (seen, quietSince) = (-1, clock.now)
         while true {
-            reports = []
+            var counts: [Int] = []
             for name in names {
-                let reply = try await ask(name, BenchControl.report)
-                let data = Data(reply.payload.readableBytesView)
-                reports.append(try JSONDecoder().decode(BenchReport.self, from: data))
+                let payload = try await ask(name, BenchControl.count).payload
+                counts.append(payload.getInteger(at: payload.readerIndex) ?? 0)
             }
-            if reports.allSatisfy({ $0.messages >= count }) { return reports }
-            let now = reports.map(\.messages).reduce(0, +)
+            if counts.allSatisfy({ $0 >= count }) { break }
+            let now = counts.reduce(0, +)
             if now != seen { (seen, quietSince) = (now, clock.now) }
-            if clock.now > quietSince + .seconds(2) { return reports }
+            if clock.now > quietSince + .seconds(2) { break }
             try await clock.sleep(for: .milliseconds(50))
         }
+        var reports: [BenchReport] = []
+        for name in names {
+            let data = Data(try await ask(name, BenchControl.report).payload.readableBytesView)
+            reports.append(try JSONDecoder().decode(BenchReport.self, from: data))
+        }
+        return reports
     }
 }
 

@@ -97,6 +97,8 @@ final class BenchTally: Sendable {
             state.withLock { $0 = BenchReport(node: $0.node) }
             cpuAtReset.withLock { $0 = ProcessFacts.processorSeconds }
             return .done
+        case BenchControl.count:
+            return .reply(ByteBuffer(integer: state.withLock(\.messages)))
         case BenchControl.report:
             guard let data = try? JSONEncoder().encode(report()) else { return .reject("no report") }
             return .reply(ByteBuffer(data: data))
