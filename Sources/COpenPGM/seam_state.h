@@ -19,7 +19,9 @@ enum {
     /// What the kernel takes as one segmented send; bytes: CASTNET_SEGMENTED_BYTES_MAX.
     SEGMENTS_MAX = 64,
     /// What one receive call may fill.
-    IN_BYTES = 256 * 1024,
+    /* A coalesced message, or as many single ones as one call takes: little enough to stay in the
+     * processor's own cache until libpgm has it. */
+    IN_BYTES = 96 * 1024,
     IN_MESSAGES = 64,
     COALESCED_MESSAGE = 64 * 1024,
     /// Receive calls to the kernel within one call of libpgm: a flood of refused packets ends the turn.
