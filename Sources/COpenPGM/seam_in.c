@@ -60,11 +60,12 @@ static void read_controls(struct msghdr *header, incoming *message) {
 
 static int fill_from(castnet_seam *seam, int fd, bool on_send) {
     arrival arrival;
-    size_t slot = seam->coalesces ? COALESCED_MESSAGE : (size_t)seam->mtu + 1;
-    unsigned slots = (unsigned)(IN_BYTES / slot);
+    size_t room = seam->coalesces ? COALESCED_MESSAGE : (size_t)seam->mtu + 1;
+    unsigned slots = IN_BYTES_WORTH / (seam->in_expected + 1);
+    if (slots < 1) slots = 1;
     if (slots > IN_MESSAGES) slots = IN_MESSAGES;
     for (unsigned i = 0; i < slots; i++) {
-        arrival.vectors[i] = (struct iovec){seam->in_buffer + i * slot, slot};
+        arrival.vectors[i] = (struct iovec){seam->in_buffer + (size_t)i * IN_STRIDE, room};
         arrival.messages[i].msg_hdr = (struct msghdr){
             .msg_name = &arrival.names[i], .msg_namelen = sizeof arrival.names[i],
             .msg_iov = &arrival.vectors[i], .msg_iovlen = 1,
@@ -74,9 +75,11 @@ static int fill_from(castnet_seam *seam, int fd, bool on_send) {
     int count = recvmmsg(fd, arrival.messages, slots, MSG_DONTWAIT, NULL);
     seam->facts.receive_calls++;
     if (count <= 0) return count;
+    uint32_t bytes = 0;
     for (int i = 0; i < count; i++) {
         struct msghdr *header = &arrival.messages[i].msg_hdr;
         uint32_t length = arrival.messages[i].msg_len;
+        bytes += length;
         if ((header->msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || length == 0
             || arrival.names[i].sin_family != AF_INET) {
             /* Judged by its length, which nothing of PGM's has. */
@@ -84,12 +87,13 @@ static int fill_from(castnet_seam *seam, int fd, bool on_send) {
         }
         incoming *message = &seam->in[seam->in_count++];
         *message = (incoming){
-            .offset = (uint32_t)(i * slot), .length = length, .segment = length,
+            .offset = (uint32_t)i * IN_STRIDE, .length = length, .segment = length,
             .source = ntohl(arrival.names[i].sin_addr.s_addr), .port = ntohs(arrival.names[i].sin_port),
             .on_send = on_send};
         read_controls(header, message);
         if (message->segment < length) seam->facts.batches_in++;
     }
+    seam->in_expected = bytes / (uint32_t)count;
     return count;
 }
 

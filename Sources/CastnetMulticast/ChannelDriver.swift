@@ -26,7 +26,7 @@
         }
 
         /// Packets taken in one turn, so that no channel starves another.
-        private static let receiveTurn = 256
+        private static let receiveTurn = 512
         private static let reportTurn = 64
         /// Receive calls a turn while somebody may ask for repairs: each sends at most one.
         private static let repairBurst = 32
