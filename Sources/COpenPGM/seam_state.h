@@ -21,9 +21,9 @@ enum {
     /// What one receive call may fill.
     IN_MESSAGES = 32,
     COALESCED_MESSAGE = 64 * 1024,
-    /* A little more than a message, or the beginnings of all would share a few lines of the cache. */
+    /// A little more than a message, or the beginnings of all would share a few lines of the cache.
     IN_STRIDE = COALESCED_MESSAGE + 1536,
-    /* What one call should bring: little enough to stay in the processor's own cache until libpgm has it. */
+    /// What one call should bring: little enough to stay in the processor's own cache until libpgm has it.
     IN_BYTES_WORTH = 96 * 1024,
     /// Receive calls to the kernel within one call of libpgm: a flood of refused packets ends the turn.
     REFILLS_MAX = 4,
@@ -83,9 +83,9 @@ struct castnet_seam {
     /// Packets given in order in this receive call, and how many may be; ended: no other in this call.
     uint32_t run, run_max;
     bool run_ended;
-    /* Bytes a message of the last call had on average. */
+    /// Bytes a message of the last call had on average.
     uint32_t in_expected;
-    /* Touched only as far as messages fill it. */
+    /// Touched only as far as messages fill it.
     uint8_t in_buffer[IN_MESSAGES * IN_STRIDE];
 
     injected *injected_first, **injected_end;
