@@ -14,6 +14,8 @@ let dialect: [SwiftSetting] = [
 let multicast = TargetDependencyCondition.when(traits: ["Multicast"])
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioHTTP = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
+let nioFoundation = Target.Dependency.product(name: "NIOFoundationCompat", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
@@ -61,7 +63,7 @@ let package = Package(
         .target(
             name: "Castnet",
             dependencies: [
-                "CastnetCore", "CastnetMulticast", nioCore, nioPosix, deque, logging,
+                "CastnetCore", "CastnetMulticast", nioCore, nioPosix, nioHTTP, nioFoundation, deque, logging,
                 .product(name: "Metrics", package: "swift-metrics"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "Yams", package: "Yams"),
@@ -76,8 +78,7 @@ let package = Package(
         .executableTarget(
             name: "CastnetCLI",
             dependencies: [
-                "Castnet", "CastnetLab", nioCore, logging,
-                .product(name: "NIOFoundationCompat", package: "swift-nio"),
+                "Castnet", "CastnetLab", nioCore, nioPosix, nioHTTP, nioFoundation, logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),

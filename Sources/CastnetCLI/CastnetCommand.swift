@@ -17,6 +17,8 @@ struct CastnetCommand: AsyncParsableCommand {
             ServeCommand.self,
             SendCommand.self,
             MembersCommand.self,
+            StatusCommand.self,
+            TopCommand.self,
         ]
     )
 

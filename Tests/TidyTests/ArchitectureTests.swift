@@ -12,11 +12,12 @@ struct ArchitectureTests {
         ],
         "Castnet": [
             "CastnetCore", "CastnetMulticast", "NIOCore", "NIOPosix", "DequeModule", "Logging", "Metrics",
-            "ServiceLifecycle", "Yams", "Synchronization", "Glibc", "Foundation",
+            "ServiceLifecycle", "Yams", "Synchronization", "Glibc", "Foundation", "NIOHTTP1",
+            "NIOFoundationCompat",
         ],
         "CastnetCLI": [
             "Castnet", "CastnetLab", "ArgumentParser", "Crypto", "NIOFoundationCompat", "ServiceLifecycle",
-            "NIOCore", "Logging",
+            "NIOCore", "NIOPosix", "NIOHTTP1", "Logging",
             "Synchronization", "Dispatch", "Glibc", "Foundation",
         ],
         "CastnetLab": [

@@ -141,7 +141,7 @@ extension ConfigurationCheck {
         }
         switch admin.listen {
         case .tcp(let address):
-            if !Self.isHost(address.host) { log.reject("\(address)", "admin.listen", "admin.listen") }
+            if !Self.isLoopback(address.host) { log.reject("\(address)", "admin.listen", "admin.listen") }
             if address.port != 0, address == configuration.node.listen {
                 log.report(
                     "admin.listen", found: "\(quoted("\(address)")), where the node itself listens",
@@ -322,6 +322,13 @@ extension ConfigurationCheck {
     }
 
     /// An IPv4 or IPv6 address or a host name, by its letters.
+    /// The admin page tells everything to everybody who asks: only this machine may.
+    private static func isLoopback(_ host: String) -> Bool {
+        let bytes = host.split(separator: ".", omittingEmptySubsequences: false).map { UInt8($0) }
+        return ["localhost", "::1"].contains(host)
+            || bytes.count == 4 && bytes[0] == 127 && bytes.allSatisfy { $0 != nil }
+    }
+
     private static func isHost(_ host: String) -> Bool {
         (1...253).contains(host.utf8.count)
             && host.unicodeScalars.allSatisfy {

@@ -288,8 +288,9 @@ public struct ConfigurationKey: Sendable {
 
     private static let admin: [ConfigurationKey] = [
         .init(
-            "admin.listen", "nowhere", .free("host:port, [IPv6]:port or unix:/path (at most 107 bytes)"),
-            "Where the admin page listens."),
+            "admin.listen", "nowhere",
+            .free("127.x.y.z:port, localhost:port, [::1]:port or unix:/path (at most 107 bytes)"),
+            "Where the admin page listens, for this machine only."),
         .init(
             "admin.log.level", "info",
             .words(["trace", "debug", "info", "notice", "warning", "error", "critical"]), "The log's level."),

@@ -34,7 +34,8 @@ final class DirectoryShell: @unchecked Sendable {
 
     init(
         loop: any EventLoop, identity: NodeIdentity, configuration: Configuration, listening: HostPort,
-        channels: [NodeRecord.Channel], discovery: [any Discovery] = [], counters: NodeCounters,
+        unixPath: String? = nil, channels: [NodeRecord.Channel], discovery: [any Discovery] = [],
+        counters: NodeCounters,
         seed: UInt64, log: Logger
     ) {
         self.loop = loop
@@ -49,7 +50,7 @@ final class DirectoryShell: @unchecked Sendable {
         let own = NodeRecord(
             identity: identity, cluster: node.cluster, instance: node.instance,
             addresses: Self.addresses(node, listening: listening, interface: interface),
-            hostID: HostID.current, channels: channels)
+            unixPath: unixPath, hostID: HostID.current, channels: channels)
         var rules = DirectoryMachine.Rules()
         rules.beacons = settings.beacon != nil && interface != nil
         rules.interval = settings.beacon?.interval ?? rules.interval

@@ -26,7 +26,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     let number: UInt64
     let key: Key?
     /// Where the peer listens, best first; for dialled links.
-    var addresses: [HostPort] = []
+    var addresses: [PeerAddress] = []
     /// The address an accepted link came from.
     var acceptedFrom: String?
     /// True while it counts against the limits of links.
@@ -100,7 +100,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     private func start(_ context: ChannelHandlerContext) {
         owner.tick()
         self.context = context
-        remote = context.remoteAddress?.ipAddress ?? ""
+        remote = context.remoteAddress?.ipAddress ?? (context.channel.isUnix ? "unix" : "")
         outgoing = context.channel.allocator.buffer(capacity: 4096)
         outgoing.write(.hello(own))
         machine.connected(now: owner.now)
@@ -506,4 +506,9 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         isReading = mayRead
         context.channel.setOption(.autoRead, value: mayRead).whenFailure { _ in }
     }
+}
+
+extension Channel {
+    /// True for a Unix-domain socket.
+    var isUnix: Bool { localAddress?.protocol == .unix || remoteAddress?.protocol == .unix }
 }

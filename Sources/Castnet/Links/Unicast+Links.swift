@@ -1,4 +1,5 @@
 package import CastnetCore
+import Foundation
 import Logging
 package import NIOCore
 import NIOPosix
@@ -29,19 +30,55 @@ extension Unicast {
         }
     }
 
+    /// Binds the Unix-domain socket for peers of the same user on this host; where that fails they come over
+    /// TCP.
+    func bindUnix(in directory: SocketDirectory) -> EventLoopFuture<Void> {
+        guard configuration.node.unixSockets, HostID.current != 0 else {
+            return loop.makeSucceededVoidFuture()
+        }
+        let path = directory.socket(of: identity, host: HostID.current)
+        do {
+            try directory.prepare()
+            directory.removeStale(host: HostID.current)
+        } catch {
+            warnOfUnix(error)
+            return loop.makeSucceededVoidFuture()
+        }
+        return ServerBootstrap(group: loop)
+            .serverChannelOption(.backlog, value: 1024)
+            .childChannelInitializer { [self] channel in
+                channel.eventLoop.makeCompletedFuture { try accept(channel) }
+            }
+            .bind(unixDomainSocketPath: path).map { [self] channel in
+                unixListener = channel
+                unixPath = path
+                // The directory lets nobody in; this says so once more.
+                chmod(path, 0o600)
+            }.recover { [self] in warnOfUnix($0) }
+    }
+
+    private func warnOfUnix(_ error: any Error) {
+        log.warning(
+            "no Unix-domain socket: peers on this host come over TCP", metadata: ["castnet.error": "\(error)"]
+        )
+    }
+
     private func accept(_ channel: any Channel) throws {
         tick()
-        let address = channel.remoteAddress?.ipAddress ?? ""
+        // Who comes over a Unix-domain socket has no address; `limits.per-peer` bounds it.
+        let address = channel.remoteAddress?.ipAddress
         if connectedCount + dials.dialsInFlight >= configuration.limits.connections, !closeLeastRecentlyUsed()
         {
             counters.add(.limitConnectionsHit)
             throw CastnetError(.limitReached, "limits.connections")
         }
-        if acceptedPerAddress[address, default: 0] >= configuration.limits.perAddress {
-            counters.add(.limitPerAddressHit)
-            throw CastnetError(.limitReached, "limits.per-address")
+        if let address {
+            if acceptedPerAddress[address, default: 0] >= configuration.limits.perAddress {
+                counters.add(.limitPerAddressHit)
+                throw CastnetError(.limitReached, "limits.per-address")
+            }
+            acceptedPerAddress[address, default: 0] += 1
         }
-        acceptedPerAddress[address, default: 0] += 1
         counters.add(.linkAccepted)
         let own = hello(purpose: .service)
         let link = makeLink(key: nil, role: .acceptor, own: own)
@@ -65,8 +102,8 @@ extension Unicast {
         guard link.isCounted else { return }
         link.isCounted = false
         connectedCount -= 1
-        guard let address = link.acceptedFrom else { return }
-        acceptedPerAddress.release(address)
+        guard link.key == nil else { return }
+        if let address = link.acceptedFrom { acceptedPerAddress.release(address) }
         if let peer = link.peer { acceptedPerPeer.release(peer.name) }
     }
 
@@ -86,6 +123,18 @@ extension Unicast {
 
     // MARK: Dialling
 
+    /// Where a member is dialled, best first.
+    func ways(to member: Member) -> [PeerAddress] {
+        ways(member.addresses, unixPath: member.unixPath, hostID: member.hostID)
+    }
+
+    /// A path means the same socket only to who is of the same host.
+    func ways(_ addresses: [HostPort], unixPath: String?, hostID: UInt64) -> [PeerAddress] {
+        let isHere = configuration.node.unixSockets && hostID != 0 && hostID == HostID.current
+        let unix = isHere ? unixPath.map { [PeerAddress.unix($0)] } ?? [] : []
+        return unix + addresses.map { .tcp($0) }
+    }
+
     func linkKey(for message: OutboundMessage, to member: Member, id: UInt64) -> Link.Key {
         let route = message.route
         if route.carrier == .persistent {
@@ -97,7 +146,7 @@ extension Unicast {
     }
 
     /// Makes a link for `key`; it connects at once or as soon as limits and back-off allow.
-    func dial(_ key: Link.Key, at addresses: [HostPort], heartbeat: Duration) -> Link {
+    func dial(_ key: Link.Key, at addresses: [PeerAddress], heartbeat: Duration) -> Link {
         var own = hello(purpose: key.purpose)
         own.expected = key.peer
         if key.purpose == .persistent {
@@ -160,21 +209,25 @@ extension Unicast {
         guard let address = link.addresses.first else {
             return dialFailed(link, CastnetError(.unreachable, "the directory knows no address of it"))
         }
-        ClientBootstrap(group: loop)
-            .connectTimeout(Self.dialDeadline)
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .connect(host: address.host, port: Int(address.port))
-            .whenComplete { [self] result in
-                tick()
-                switch result {
-                case .success(let channel): connected(link, channel)
-                case .failure(let error):
-                    link.addresses = Array(link.addresses.dropFirst())
-                    link.addresses.isEmpty ? dialFailed(link, error) : connect(link)
-                }
-                startDials()
-                flushLinks()
+        let bootstrap = ClientBootstrap(group: loop).connectTimeout(Self.dialDeadline)
+        let connection =
+            switch address {
+            case .unix(let path): bootstrap.connect(unixDomainSocketPath: path)
+            case .tcp(let address):
+                bootstrap.channelOption(.tcpOption(.tcp_nodelay), value: 1)
+                    .connect(host: address.host, port: Int(address.port))
             }
+        connection.whenComplete { [self] result in
+            tick()
+            switch result {
+            case .success(let channel): connected(link, channel)
+            case .failure(let error):
+                link.addresses = Array(link.addresses.dropFirst())
+                link.addresses.isEmpty ? dialFailed(link, error) : connect(link)
+            }
+            startDials()
+            flushLinks()
+        }
     }
 
     private func connected(_ link: Link, _ channel: any Channel) {
@@ -284,6 +337,8 @@ extension Unicast {
         leave()
         isClosing = true
         listener?.close(promise: nil)
+        unixListener?.close(promise: nil)
+        if let unixPath { unlink(unixPath) }
         let done = loop.makePromise(of: Void.self)
         let listenerClosed = listener?.closeFuture ?? loop.makeSucceededVoidFuture()
         listenerClosed.whenComplete { [self] _ in waitUntilIdle(until: now + drain, done) }
@@ -304,33 +359,27 @@ extension Unicast {
         EventLoopFuture.andAllComplete(open, on: loop).cascade(to: done)
     }
 
+    /// What of the limits is used.
+    struct Usage {
+        var connections = 0
+        var dials = 0
+        var pendingCalls = 0
+    }
+
+    var usage: Usage {
+        Usage(
+            connections: connectedCount, dials: dials.dialsInFlight, pendingCalls: outstanding.count)
+    }
+
     /// The links as `status` shows them.
     package func snapshot() -> [LinkSnapshot] {
-        links.values.map { link in
+        links.values.sorted { $0.number < $1.number }.map { link in
             LinkSnapshot(
                 peer: link.peer?.name ?? link.key?.peer.name ?? "", address: link.remote,
                 carrier: link.carrier.rawValue, topic: link.key?.topic?.name, isDialled: link.key != nil,
                 isOpen: link.wasOpen && link.isConnected, outstanding: link.assigned.count)
         }
     }
-}
-
-/// A link as `status` shows it.
-public struct LinkSnapshot: Hashable, Sendable, Codable {
-    /// The peer's node name.
-    public var peer: String
-    /// The peer's address.
-    public var address: String
-    /// `persistent` or `ephemeral`.
-    public var carrier: String
-    /// The topic of a persistent link.
-    public var topic: String?
-    /// True when this node opened it.
-    public var isDialled: Bool
-    /// True between the hellos and the end.
-    public var isOpen: Bool
-    /// Messages of this node on it that have not ended.
-    public var outstanding: Int
 }
 
 extension [String: Int] {

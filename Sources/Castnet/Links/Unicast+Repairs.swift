@@ -8,7 +8,7 @@ extension Unicast {
     static let repairLinger = Duration.seconds(10)
 
     /// Sends a request to the sender of a stream; false: the directory knows no address of it.
-    package func ask(_ request: RepairPacket, of sender: NodeIdentity, at addresses: [HostPort]) -> Bool {
+    package func ask(_ request: RepairPacket, of sender: NodeIdentity, at addresses: [PeerAddress]) -> Bool {
         tick()
         guard !addresses.isEmpty, !isClosing else { return false }
         let key = Link.Key(purpose: .service, peer: sender, topic: nil, slot: 0)

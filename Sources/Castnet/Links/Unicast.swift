@@ -70,6 +70,9 @@ package final class Unicast: @unchecked Sendable {
     private var dirty: [Link] = []
     private var pausedLinks: [Link] = []
     var listener: (any Channel)?
+    var unixListener: (any Channel)?
+    /// The path of this node's Unix-domain socket; nil: it has none.
+    package internal(set) var unixPath: String?
     var isLeaving = false
     var isClosing = false
 
@@ -147,7 +150,7 @@ package final class Unicast: @unchecked Sendable {
         if message.route.balance != .roundRobin { outstandingPerMember[member.identity, default: 0] += 1 }
         if member.identity == identity { return deliverHere(id, message) }
         let key = linkKey(for: message, to: member, id: id)
-        let link = dialled[key] ?? dial(key, at: member.addresses, heartbeat: message.route.heartbeatInterval)
+        let link = dialled[key] ?? dial(key, at: ways(to: member), heartbeat: message.route.heartbeatInterval)
         if link.assigned.count >= max(1, message.route.backlog) {
             counters.add(.limitBacklogHit)
             let count = link.assigned.count

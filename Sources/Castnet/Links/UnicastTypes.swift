@@ -17,6 +17,13 @@ package struct OutboundMessage: Sendable {
     package var mandatory: Bool
 }
 
+/// Where a peer listens.
+package enum PeerAddress: Hashable, Sendable {
+    /// The path of a Unix-domain socket on this host.
+    case unix(String)
+    case tcp(HostPort)
+}
+
 /// How a message ended, with what came back.
 package struct SendResult: Sendable {
     package var outcome: Outcome

@@ -38,6 +38,7 @@ public final class Node: Service, Sendable {
         var channels: [String: OpenChannel] = [:]
         var copiesInFlight = 0
         var listening: HostPort?
+        var adminURL: String?
     }
     private let lossReaders = EventReaders<Loss>()
     private let pathReaders = EventReaders<PathChange>()
@@ -176,6 +177,11 @@ public final class Node: Service, Sendable {
 
     /// Where the node listens, once it runs.
     public var listenAddress: HostPort? { state.withLock { $0.listening } }
+
+    /// Where its admin page is, once it runs: `http://address:port` or `unix:/path`; nil: it has none.
+    public var adminURL: String? { state.withLock { $0.adminURL } }
+
+    func adminOpened(at url: String) { state.withLock { $0.adminURL = url } }
 
     /// Runs tasks on the node's event loop: the lowest latency for callers that never block.
     public var executor: any TaskExecutor { shell.executor }

@@ -10,8 +10,7 @@ extension NodeShell {
 
     /// A channel wants something from the sender of a stream.
     func ask(_ packet: RepairPacket, of sender: NodeIdentity, on name: String) {
-        let addresses = directory?.record(of: sender.name)?.addresses ?? []
-        guard unicast.ask(packet, of: sender, at: addresses) else {
+        guard unicast.ask(packet, of: sender, at: ways(to: sender)) else {
             channel(name)?.repairFailed(packet.stream)
             return
         }
@@ -21,7 +20,12 @@ extension NodeShell {
     /// A member seems not to hear the group: its head goes over a link, where the policy has another way.
     func tell(_ head: RepairPacket, to member: NodeIdentity, on name: String) {
         guard unicastChannels.contains(name) else { return }
-        _ = unicast.ask(head, of: member, at: directory?.record(of: member.name)?.addresses ?? [])
+        _ = unicast.ask(head, of: member, at: ways(to: member))
+    }
+
+    private func ways(to peer: NodeIdentity) -> [PeerAddress] {
+        guard let record = directory?.record(of: peer.name) else { return [] }
+        return unicast.ways(record.addresses, unixPath: record.unixPath, hostID: record.hostID)
     }
 
     /// How frames travel between this node and a peer has changed, one way or the other.

@@ -50,6 +50,8 @@ final class NodeShell: @unchecked Sendable {
     /// Channels with a policy that replays what senders keep to those that join late.
     private lazy var replayedChannels = Set(
         configuration.policies.map(\.route).filter { $0.lateJoin == .retained }.compactMap(\.channel))
+    private var admin: AdminListener?
+    private let startedAt = MonotonicClock.now
     private var receiptTimer: (at: Instant, task: Scheduled<Void>)?
 
     init(
@@ -79,12 +81,14 @@ final class NodeShell: @unchecked Sendable {
                 sink: self, seed: unicastSeed, log: log)
             return unicast.bind()
         }.get()
+        try await loop.flatSubmit { [self] in unicast.bindUnix(in: .standard) }.get()
         await openChannels()
         let facts = (node?.openChannels ?? []).map(\.channel.facts)
         try await loop.flatSubmit { [self] in
             directory = DirectoryShell(
                 loop: loop, identity: identity, configuration: configuration, listening: listening,
-                channels: facts.map { NodeRecord.Channel($0) }, discovery: discovery, counters: counters,
+                unixPath: unicast.unixPath, channels: facts.map { NodeRecord.Channel($0) },
+                discovery: discovery, counters: counters,
                 seed: directorySeed, log: log)
             directory.onChange = { [weak self] in self?.membershipChanged() }
             directory.onEvent = { [weak self] in self?.happened($0) }
@@ -92,8 +96,19 @@ final class NodeShell: @unchecked Sendable {
             announce()
             return directory.start()
         }.get()
+        try await loop.flatSubmit { [self] in openAdmin() }.get()
         return listening
     }
+
+    private func openAdmin() -> EventLoopFuture<Void> {
+        guard let address = configuration.admin.listen else { return loop.makeSucceededVoidFuture() }
+        let admin = AdminListener(loop: loop, address: address) { [weak self] in try self?.page(for: $0) }
+        self.admin = admin
+        return admin.bind().map { [self] in node?.adminOpened(at: admin.url) }
+    }
+
+    /// How long ago the node was made.
+    var uptime: Duration { MonotonicClock.now - startedAt }
 
     private func openChannels() async {
         for var settings in configuration.channels {
@@ -137,6 +152,9 @@ final class NodeShell: @unchecked Sendable {
                 group.addTask { await channel.channel.close(linger: drain) }
             }
         }
+        _ = try? await loop.flatSubmit { [self] in
+            admin?.close() ?? loop.makeSucceededVoidFuture()
+        }.get()
         // Links carry what members still miss of this node's streams, so they go last.
         let left = max(.zero, drain - (MonotonicClock.now - started))
         _ = try? await loop.flatSubmit { [self] in

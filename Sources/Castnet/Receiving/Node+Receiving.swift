@@ -125,20 +125,6 @@ extension Node {
     public func memberCount(serving topic: Topic) async throws -> Int {
         try await loop.submit { [shell] in shell.members(serving: topic).count }.get()
     }
-
-    /// Counters and links as they are now.
-    public func snapshot() async throws -> NodeSnapshot {
-        var counters = counters.values
-        for channel in openChannels { counters.merge(channel.channel.counters) }
-        let links = try await loop.submit { [shell] in shell.unicast?.snapshot() ?? [] }.get()
-        let channels = openChannels.map { open in
-            let facts = open.channel.facts
-            return ChannelSnapshot(
-                name: facts.name, stream: hexadecimal(facts.streamID), interface: facts.interface.name,
-                mtu: facts.mtu, window: facts.window)
-        }
-        return NodeSnapshot(identity: identity, counters: counters, links: links, channels: channels)
-    }
 }
 
 /// A node as the directory knows it.
@@ -163,37 +149,4 @@ public struct NodeSummary: Sendable {
     public var source: String
     /// The channels both sides have, and whether this node reaches it there.
     public var paths: [(channel: String, path: String, why: String)]
-}
-
-/// A node's counters, links and channels at one moment.
-public struct NodeSnapshot: Sendable {
-    /// The node.
-    public var identity: NodeIdentity
-    /// Every counter by its label, also those at 0.
-    public var counters: [String: UInt64]
-    /// The links.
-    public var links: [LinkSnapshot]
-    /// The open channels.
-    public var channels: [ChannelSnapshot]
-
-    init(identity: NodeIdentity, counters: CounterSet, links: [LinkSnapshot], channels: [ChannelSnapshot]) {
-        self.identity = identity
-        self.counters = Dictionary(uniqueKeysWithValues: Counter.allCases.map { ($0.label, counters[$0]) })
-        self.links = links
-        self.channels = channels
-    }
-}
-
-/// An open channel.
-public struct ChannelSnapshot: Hashable, Sendable, Codable {
-    /// Its name.
-    public var name: String
-    /// The own stream's id.
-    public var stream: String
-    /// The interface it uses.
-    public var interface: String
-    /// The largest IP packet.
-    public var mtu: Int
-    /// libpgm's window in packets.
-    public var window: Int
 }

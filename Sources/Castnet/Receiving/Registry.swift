@@ -15,6 +15,7 @@ package final class Registry: Sendable {
         /// Who gets a topic's fanouts; rebuilt on demand, forgotten on every change, bounded like the topics.
         var listeners: [Topic: Listeners] = [:]
         var isClosed = false
+        var topicCount: Int { served.values.reduce(0) { $0 + $1.count } + subscriptions.count }
     }
 
     /// Who gets the fanouts of one topic.
@@ -117,6 +118,21 @@ package final class Registry: Sendable {
         return waiting.max() ?? 0
     }
 
+    /// Topics served and patterns subscribed.
+    var topicCount: Int { state.withLock { $0.topicCount } }
+
+    /// What is served and subscribed, and what waits there.
+    var snapshot: [TopicSnapshot] {
+        let (served, subscriptions) = state.withLock { ($0.served, $0.subscriptions) }
+        let services = served.values.joined().map {
+            TopicSnapshot(topic: $0.topic.name, server: $0.server, waiting: $0.queuedBytes)
+        }
+        let readers = subscriptions.map {
+            TopicSnapshot(topic: $0.pattern.text, server: nil, waiting: $0.queuedBytes)
+        }
+        return (services + readers).sorted { $0.topic < $1.topic }
+    }
+
     // MARK: The way of a message
 
     package func listeners(to topic: Topic) -> Listeners {
@@ -166,8 +182,7 @@ package final class Registry: Sendable {
 
     private func admit(_ state: inout State) throws {
         if state.isClosed { throw CastnetError(.stopped, "the node has stopped") }
-        let count = state.served.values.reduce(0) { $0 + $1.count } + state.subscriptions.count
-        if count >= topicsMax {
+        if state.topicCount >= topicsMax {
             counters.add(.limitTopicsHit)
             throw CastnetError(
                 .limitReached, "limits.topics: \(topicsMax) topics are served or subscribed here")

@@ -160,7 +160,7 @@ final class SendRun: Sendable {
         let seconds = (ContinuousClock.now - startedAt).inSeconds
         let state = state.withLock { $0 }
         let accepted = state.outcomes["accepted"] ?? 0
-        let failed = command.count - accepted
+        let failed = state.sent - accepted
         let counters = snapshot?.activeCounters ?? [:]
         let line = SendSummary(
             sent: state.sent, accepted: accepted, failed: failed, by_outcome: state.outcomes,
@@ -179,7 +179,7 @@ final class SendRun: Sendable {
                 "\(line.accepted) of \(command.count) accepted in \(line.seconds) s, \(line.messages_per_s)/s"
             )
         }
-        if failed > 0 { throw ExitStatus.incomplete.code }
+        if accepted < command.count { throw ExitStatus.incomplete.code }
     }
 }
 

@@ -191,7 +191,8 @@ final class Server: Sendable {
                     node: node.identity.name, topic: topic, listen: address,
                     pid: ProcessInfo.processInfo.processIdentifier,
                     incarnation: node.identity.incarnation.description,
-                    addresses: own?.address.map { [$0.description] } ?? [address]))
+                    addresses: own?.address.map { [$0.description] } ?? [address],
+                    admin: node.adminURL))
         }
     }
 

@@ -9,18 +9,8 @@ struct ConfigOptions: ParsableArguments {
     @OptionGroup var overrides: OverrideOptions
 
     /// The configuration; when something is wrong, prints every problem and ends with status 65.
-    ///
-    /// With `json` each problem is a JSON line on standard output, else a line of text on standard error.
     func configuration(json: Bool) throws -> Configuration {
-        let report = report()
-        if let configuration = report.configuration {
-            for warning in report.warnings { Diagnostics.print("warning: \(warning)") }
-            return configuration
-        }
-        for problem in report.problems {
-            if json { try JSONLine.print(ProblemLine(problem)) } else { Diagnostics.print("\(problem)") }
-        }
-        throw ExitStatus.input.code
+        try overrides.configuration(of: config, json: json)
     }
 
     /// All that is right or wrong with the configuration.
@@ -55,6 +45,22 @@ struct OverrideOptions: ParsableArguments {
             name.map { .name($0) }, listen.map { .listen($0) }, interface.map { .interface($0) },
         ]
         return (short + assignments.map { .set($0) }).compactMap { $0 }
+    }
+
+    /// The configuration of the file at `path`; when something is wrong, prints every problem and ends with
+    /// status 65.
+    ///
+    /// With `json` each problem is a JSON line on standard output, else a line of text on standard error.
+    func configuration(of path: String, json: Bool) throws -> Configuration {
+        let report = report(of: path)
+        if let configuration = report.configuration {
+            for warning in report.warnings { Diagnostics.print("warning: \(warning)") }
+            return configuration
+        }
+        for problem in report.problems {
+            if json { try JSONLine.print(ProblemLine(problem)) } else { Diagnostics.print("\(problem)") }
+        }
+        throw ExitStatus.input.code
     }
 
     /// All that is right or wrong with the file at `path` under these overrides.

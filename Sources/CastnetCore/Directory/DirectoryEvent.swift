@@ -68,12 +68,19 @@ package enum DirectoryEvent: Hashable, Sendable {
         case dialFailed = "dial-failed"
     }
 
-    package struct Conflict: Hashable, Sendable {
+    package struct Conflict: Hashable, Sendable, CustomStringConvertible {
         package var name: String
         package var first: Incarnation
         package var firstAddress: HostPort?
         package var second: Incarnation
         package var secondAddress: HostPort?
+
+        package var description: String {
+            func place(_ incarnation: Incarnation, _ address: HostPort?) -> String {
+                "\(incarnation) at \(address?.description ?? "an unknown address")"
+            }
+            return "\(name): \(place(first, firstAddress)) and \(place(second, secondAddress))"
+        }
     }
 }
 

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# One connection and many: a persistent topic against a connection a message; a Unix-domain socket against TCP
+# on one host, in turns; two hosts never share a Unix-domain socket; forty processes have as many connections
+# as pairs of them talk.
+source "$(dirname "$0")/lib.sh" "$@"
+in_lab
+
+rounds=5 seconds=3 servers=20 clients=20 calls=200
+((QUICK)) && rounds=3 seconds=1 calls=60
+for name in kept fresh; do
+    rule='{match: "**", carrier: persistent}'
+    [ $name = fresh ] && rule='{match: "**", carrier: ephemeral, linger: 0s, share: false}'
+    cat >"$WORK/$name.yaml" <<YAML
+node:      {interface: eth0, cluster: $name}
+policies:  [$rule]
+admin:     {listen: "unix:$WORK/\${NAME}.admin"}
+YAML
+done
+"$CASTNET" lab up --hosts 2 --json >/dev/null || { fail "no lab"; finish; }
+
+# bench CONFIG NODE.UNIX LISTENER_HOST: calls a second with 64 in flight, from a node of host 1.
+bench() {
+    local pids=()
+    export NAME=bench-$RANDOM
+    NAME=$NAME-listen start "$3" listen "$CASTNET" bench listen "$WORK/$1.yaml" bench --name listener \
+        --set "node.unix=$2" --json --log-level error
+    NAME=$NAME-call on h1 "$CASTNET" bench call "$WORK/$1.yaml" bench --size 64 --in-flight 64 \
+        --seconds "$seconds" --set "node.unix=$2" --json --log-level error
+    stop "${pids[@]}"
+}
+
+for ((round = 1; round <= rounds; round++)); do
+    bench kept off h2 >>"$WORK/kept"
+    bench fresh off h2 >>"$WORK/fresh"
+    bench kept auto h1 >>"$WORK/unix"
+    bench kept off h1 >>"$WORK/tcp"
+done
+line=$(jq -cn --slurpfile kept "$WORK/kept" --slurpfile fresh "$WORK/fresh" --slurpfile unix "$WORK/unix" \
+    --slurpfile tcp "$WORK/tcp" '
+    def median: sort | .[length / 2 | floor];
+    def rate: map(.calls_per_s) | median | floor;
+    {persistent_per_s: ($kept | rate), a_connection_each_per_s: ($fresh | rate),
+     unix_per_s: ($unix | rate), tcp_per_s: ($tcp | rate),
+     unix_p50_s: ($unix | map(.latency_s.p50) | median), tcp_p50_s: ($tcp | map(.latency_s.p50) | median),
+     connections: ($kept | map(.connections_opened) | max)}
+    | .ratio = .persistent_per_s / .a_connection_each_per_s | .unix_ratio = .unix_per_s / .tcp_per_s')
+echo "$line"
+check_json "one connection, five times the calls of a connection each" "$line" \
+    '.ratio >= 5 and .connections == 1'
+# A second a run says nothing about a difference of a few in a hundred.
+((QUICK)) || check_json "a Unix-domain socket is faster than TCP" "$line" '.unix_ratio > 1'
+
+# Who talks to whom over what, as the nodes' admin pages say.
+pids=()
+NAME=far start h2 far "$CASTNET" serve "$WORK/kept.yaml" far --name far --json --log-level error
+NAME=near start h1 near "$CASTNET" serve "$WORK/kept.yaml" near --name near --json --log-level error
+for topic in far near; do
+    NAME=to-$topic start h1 "to-$topic" "$CASTNET" send "$WORK/kept.yaml" "$topic" --kind call --count 20 \
+        --stay 4s --name "to-$topic" --json --log-level error
+done
+eventually 20 "grep -q ready $WORK/far && grep -q ready $WORK/near" || fail "the servers are not up"
+eventually 20 "[ -S $WORK/to-far.admin ] && [ -S $WORK/to-near.admin ]" || fail "the callers are not up"
+sleep 1.5
+for name in to-far to-near; do
+    "$CASTNET" status --admin "unix:$WORK/$name.admin" --json |
+        jq -c '{node, addresses: [.links[] | select(.dialled) | .address]}'
+done >"$WORK/status"
+stop "${pids[@]}"
+line=$(jq -cs . "$WORK/status")
+echo "$line"
+check_json "two hosts use TCP, two nodes of one host a Unix-domain socket" "$line" \
+    'length == 2 and (.[0].addresses | length == 1 and .[0] != "unix") and .[1].addresses == ["unix"]'
+
+# Forty processes.
+pids=()
+for number in $(seq "$servers"); do
+    NAME=s$number start h$((1 + number % 2)) "server.$number" "$CASTNET" serve "$WORK/kept.yaml" pool \
+        --name "s$number" --json --log-level error
+done
+serving=("${pids[@]}")
+eventually 30 "[ \$(grep -l ready $WORK/server.* 2>/dev/null | grep -vc log) = $servers ]" ||
+    fail "not all servers are up"
+pids=()
+for number in $(seq "$clients"); do
+    NAME=c$number start h$((1 + number % 2)) "client.$number" "$CASTNET" send "$WORK/kept.yaml" pool \
+        --kind call --count "$calls" --in-flight 4 --members "$servers" --size 64 --name "c$number" \
+        --stay 2s --json --log-level error
+done
+wait "${pids[@]}"
+stop "${serving[@]}"
+line=$(cat $(ls "$WORK"/server.* "$WORK"/client.* | grep -v 'log$') | jq -cs --argjson calls "$calls" '
+    [.[] | select(.event == "summary")] as $ends
+    | [$ends[] | select(has("connections_opened"))] as $clients
+    | [$ends[] | select(has("connections_accepted"))] as $servers
+    | {clients: ($clients | length), servers: ($servers | length),
+       accepted_calls: ($clients | map(.accepted) | add), opened: ($clients | map(.connections_opened) | add),
+       accepted: ($servers | map(.connections_accepted) | add)}
+    | .pairs = .clients * .servers')
+echo "$line"
+check_json "as many connections as pairs that talk" "$line" \
+    ".clients == $clients and .servers == $servers and .opened == .pairs and .accepted == .pairs
+        and .accepted_calls == $((clients * calls))"
+"$CASTNET" lab down
+finish
