@@ -24,19 +24,20 @@ call() {
 }
 # judge OUTPUT: outcomes by kind, calls without one or with several, and replies that are another call's.
 judge() {
-    jq -cn --arg case "$1" '
-        reduce inputs as $line ({sent: {}, ended: {}, replies: {}, twice: 0, summary: null};
-            if $line.event == "sent" then .sent[$line.id] = $line.sha256
-            elif $line.event == "outcome" then
-                (if .ended[$line.id] then .twice += 1 else . end)
-                | .ended[$line.id] = $line.outcome
-                | if $line.outcome == "accepted" then .replies[$line.id] = $line.reply_sha256 else . end
-            elif $line.event == "summary" then .summary = $line else . end)
-        | .sent as $sent
-        | {case: $case, sent: (.sent | length), ended: (.ended | length), twice,
-           wrong: ([.replies | to_entries[] | select(.value != $sent[.key])] | length),
-           by_outcome: .summary.by_outcome, connections: .summary.connections_opened,
-           calls_per_s: (.summary.messages_per_s | floor)}' "$WORK/$1"
+    local counts
+    counts=$(jq -r 'select(.id) | [.event, .id, .sha256 // .outcome, .reply_sha256 // ""] | @tsv' "$WORK/$1" |
+        awk -F'\t' '
+            $1 == "sent" { sent[$2] = $3 }
+            $1 == "outcome" { if ($2 in ended) twice++; ended[$2] = $3; reply[$2] = $4 }
+            END {
+                for (id in ended) if (ended[id] == "accepted" && reply[id] != sent[id]) wrong++
+                printf "{\"sent\":%d,\"ended\":%d,\"twice\":%d,\"wrong\":%d}\n", length(sent), length(ended),
+                    twice, wrong
+            }')
+    jq -cn --arg case "$1" --argjson counts "$counts" --argjson summary "$(tail -n 1 "$WORK/$1")" '
+        {case: $case} + $counts
+        + {by_outcome: $summary.by_outcome, connections: $summary.connections_opened,
+           calls_per_s: ($summary.messages_per_s | floor)}'
 }
 
 pids=()
