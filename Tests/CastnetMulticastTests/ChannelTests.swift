@@ -12,9 +12,12 @@
         {
             let interface = try InterfaceChoice(name: "lo", listen: "127.0.0.1")
             let identity = NodeIdentity(name: name, incarnation: Incarnation(seed))
+            var settings = ChannelSettings(name: "test", group: "239.192.55.1", port: port)
+            // There are no links here: what a full member refuses could not be had again.
+            settings.repair = .pgmOnly
             let channel = try await PGMChannel.open(
-                ChannelSettings(name: "test", group: "239.192.55.1", port: port), limits: LimitSettings(),
-                identity: identity, interface: interface, seed: seed, sink: recorder)
+                settings, limits: LimitSettings(), identity: identity, interface: interface, seed: seed,
+                sink: recorder)
             return (channel, identity)
         }
 
