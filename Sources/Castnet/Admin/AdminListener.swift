@@ -1,6 +1,5 @@
 import CastnetCore
 import Foundation
-import Logging
 import NIOCore
 import NIOFoundationCompat
 import NIOHTTP1

@@ -48,6 +48,10 @@ extension NodeShell {
             node: identity.name, incarnation: identity.incarnation.description,
             listen: node?.listenAddress?.description, uptime: uptime.seconds, counters: counters.labelled,
             channels: channels, links: unicast?.snapshot() ?? [], topics: registry.snapshot,
+            hot: unicast?.hotTopics.hot(now: MonotonicClock.now).map { rate in
+                HotTopicSnapshot(
+                    topic: rate.topic.name, perMinute: rate.perMinute, isPromoted: rate.isPromoted)
+            } ?? [],
             limits: limits(counters))
     }
 
@@ -55,7 +59,7 @@ extension NodeShell {
         let limits = configuration.limits
         let usage = unicast?.usage ?? Unicast.Usage()
         let rows: [(String, Int?, Int, Counter)] = [
-            ("connections", usage.connections, limits.connections, .limitConnectionsHit),
+            ("connections", usage.connections, usage.connectionsMax, .limitConnectionsHit),
             ("per-peer", nil, limits.perPeer, .limitPerPeerHit),
             ("per-address", nil, limits.perAddress, .limitPerAddressHit),
             ("dials", usage.dials, limits.dials, .limitDialsHit),

@@ -20,13 +20,15 @@ public struct NodeSnapshot: Sendable, Codable {
     public var links: [LinkSnapshot]
     /// What is served and subscribed here.
     public var topics: [TopicSnapshot]
+    /// Ephemeral topics that are sent often, and those promoted for it, the hottest first.
+    public var hot: [HotTopicSnapshot]
     /// The limits, with what is used of each.
     public var limits: [LimitSnapshot]
 
     private enum CodingKeys: String, CodingKey {
         case node, incarnation, listen
         case uptime = "uptime_s"
-        case counters, channels, links, topics, limits
+        case counters, channels, links, topics, hot, limits
     }
 }
 
@@ -48,7 +50,7 @@ public struct ChannelSnapshot: Hashable, Sendable, Codable {
 public struct LinkSnapshot: Hashable, Sendable, Codable {
     /// The peer's node name; empty: it has not said it yet.
     public var peer: String
-    /// The peer's address.
+    /// The peer's address; `unix` over a Unix-domain socket.
     public var address: String
     /// `persistent` or `ephemeral`.
     public var carrier: String
@@ -81,6 +83,22 @@ public struct TopicSnapshot: Hashable, Sendable, Codable {
     private enum CodingKeys: String, CodingKey {
         case topic, server
         case waiting = "waiting_bytes"
+    }
+}
+
+/// An ephemeral topic that is sent often.
+public struct HotTopicSnapshot: Hashable, Sendable, Codable {
+    /// The topic.
+    public var topic: String
+    /// Its messages of the last minute.
+    public var perMinute: Int
+    /// True while it travels over persistent links.
+    public var isPromoted: Bool
+
+    private enum CodingKeys: String, CodingKey {
+        case topic
+        case perMinute = "per_minute"
+        case isPromoted = "promoted"
     }
 }
 

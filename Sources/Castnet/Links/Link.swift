@@ -22,6 +22,9 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         var slot: UInt64
     }
 
+    /// How long a peer that is slow to read may take for its last answers once the link has ended.
+    private static let lastAnswersTime = TimeAmount.seconds(5)
+
     let owner: Unicast
     let number: UInt64
     let key: Key?
@@ -31,36 +34,69 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     var acceptedFrom: String?
     /// True while it counts against the limits of links.
     var isCounted = false
-    private var machine: LinkMachine
+    /// True where only repair had room: any other hello is refused.
+    var isReserved = false
+    var machine: LinkMachine
     private let own: Hello
     private var decoder = PacketDecoder()
     private(set) var context: ChannelHandlerContext?
     private(set) var peer: NodeIdentity?
     private(set) var remote: String = ""
     /// Outstanding messages assigned to this link: the how-manieth message on it each is; 0: not sent yet.
-    private(set) var assigned: [UInt64: UInt64] = [:]
-    /// Those not sent yet, in order. May hold some that have ended.
-    private var unsent = Deque<UInt64>()
-    private var sentCount: UInt64 = 0
+    var assigned: [UInt64: UInt64] = [:]
+    /// Those not sent yet.
+    var queue = SendQueue()
+    var sentCount: UInt64 = 0
+    /// Topics that go on over another link once the peer has taken in what was sent here, by the number of
+    /// the heartbeat that asks for that.
+    var handovers: [UInt64: () -> Void] = [:]
     /// Messages of the peer that this node has not answered.
-    private var unanswered = 0
-    private var chunks = ChunkQueue()
-    private var messages = PartAssembler<MessageHead>()
-    private var replies = PartAssembler<ReplyHead>()
+    var unanswered = 0
+    /// What the peer may still send; nil: it does not keep to it.
+    var ledger: CreditLedger?
+    /// What is known of the messages of the peer's persistent links; nil: it sends none again.
+    var memory: PeerMemory?
+    var chunks = ChunkQueue()
+    var messages = PartAssembler<MessageHead>()
+    var replies = PartAssembler<ReplyHead>()
     /// What `owner` knows of the bytes in unfinished messages and replies.
-    private var accountedBytes = 0
+    var accountedBytes = 0
     /// Requests for missing frames that wait for the connection: the newest of each kind and stream.
-    private var requests: [RepairPacket.Question: RepairPacket] = [:]
-    private var outgoing = ByteBuffer()
+    var requests: [RepairPacket.Question: RepairPacket] = [:]
+    var outgoing = ByteBuffer()
     private var timer: Scheduled<Void>?
     private var lingerTimer: Scheduled<Void>?
     private var linger: Duration = .zero
     private var isHeldBack = false
     private var isReading = true
-    private var isDirty = false
-    private(set) var lastUsedAt: Instant
+    var isDirty = false
+    private var isInputClosed = false
+    var lastUsedAt: Instant
     private(set) var closedBecause: LinkMachine.CloseReason?
+    /// True where it was closed for the sake of another link.
+    var gaveWay = false
     private(set) var wasOpen = false
+    /// What the peer's hello says it can do.
+    private(set) var features: Hello.Features = []
+    /// True where the end was not meant: nobody has said goodbye.
+    var isLost: Bool { closedBecause == .dead || closedBecause == .failed || isInputClosed }
+    /// True where a message that the peer may have taken can be sent to it again.
+    var mayReplay: Bool {
+        guard key?.purpose == .persistent, wasOpen, features.contains(.replay), !isLeft else { return false }
+        return closedBecause == .failed || (closedBecause == .dead && !isPeerGone)
+    }
+    /// The directory says that the peer is gone.
+    var isPeerGone = false
+    /// Nobody listens at the peer's address.
+    var isRefused = false
+    /// Nothing can be sent to the peer again: it is leaving, or who answers is not who was meant.
+    var hasNoReplay: Bool {
+        if isPeerGone || isRefused || isLeft { return true }
+        switch closedBecause {
+        case .wrongNode, .ownNode, .cluster, .version, .stopping: return true
+        default: return false
+        }
+    }
     /// The peer takes nothing new.
     private(set) var isLeft = false
     /// How many of this node's messages the peer took at most; nil: nobody knows.
@@ -81,10 +117,15 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     var isIdle: Bool { assigned.isEmpty && unanswered <= 0 && chunks.isEmpty }
     /// The carrier of what arrives here: the dialler's hello says what the link is for.
     private(set) var carrier = Carrier.ephemeral
-    var isEphemeral: Bool { key?.purpose == .ephemeral }
+    /// True for an idle ephemeral link, which may be closed for the sake of another.
+    var mayGiveWay: Bool {
+        wasOpen && isIdle && isConnected && (key?.purpose ?? peerPurpose) == .ephemeral
+    }
+    /// What the peer wants the link for.
+    private var peerPurpose: Hello.Purpose?
     /// True where the link closes when nothing has used it for a while.
     private var lingers: Bool { key.map { $0.purpose != .persistent } ?? false }
-    private var isWritable: Bool { context?.channel.isWritable ?? false }
+    var isWritable: Bool { context?.channel.isWritable ?? false }
 
     // MARK: Channel events
 
@@ -106,7 +147,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         machine.connected(now: owner.now)
         // Messages queued while dialling follow the hello in the same segment, the oldest first: those that
         // came here from a link that broke are older than some that were here before them.
-        if unsent.count > 1 { unsent = Deque(unsent.sorted()) }
+        queue.sort()
         sendUnsent()
         for request in requests.values { ask(request) }
         requests = [:]
@@ -143,8 +184,16 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
             sendUnsent()
             pump()
             flush()
+            closeIfDrained()
         }
         adjustReading()
+    }
+
+    package func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        guard let event = event as? ChannelEvent, case .inputClosed = event else { return }
+        owner.tick()
+        perform(machine.inputClosed())
+        owner.flushLinks()
     }
 
     package func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
@@ -159,6 +208,9 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         }
         timer?.cancel()
         lingerTimer?.cancel()
+        for handover in handovers.values { handover() }
+        handovers = [:]
+        if let memory { owner.memories.close(memory, now: owner.now) }
         messages.forgetAll()
         replies.forgetAll()
         account()
@@ -167,19 +219,46 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
 
     // MARK: The machine's actions
 
-    private func perform(_ action: LinkMachine.Action) {
+    func perform(_ action: LinkMachine.Action) {
         switch action {
         case .none: break
         case .opened(let hello):
             peer = hello.node
+            peerPurpose = hello.purpose
             wasOpen = true
             carrier = (key?.purpose ?? hello.purpose) == .persistent ? .persistent : .ephemeral
+            features = hello.features
+            agree()
             owner.opened(self, hello)
             arm()
         case .send(let packet): send(packet)
         case .deliver(let packet): deliver(packet)
+        case .reached(let heartbeat): handovers.removeValue(forKey: heartbeat)?()
+        case .drain:
+            isInputClosed = true
+            // Of these the rest will never come.
+            unanswered -= messages.count
+            messages.forgetAll()
+            account()
+            closeIfDrained()
         case .peerLeaves(let taken): peerLeaves(taken: taken)
         case .close(let reason, let goodbye, let taken): close(reason, goodbye, taken: taken)
+        }
+    }
+
+    /// What the two hellos come to.
+    private func agree() {
+        if key == nil {
+            if features.contains(.credit) { ledger = CreditLedger() }
+            if features.contains(.replay), carrier == .persistent, let peer {
+                memory = owner.memories.open(for: peer, now: owner.now)
+            }
+        } else if !features.contains(.credit) {
+            queue.ignoreCredit()
+            sendUnsent()
+        }
+        if let channel = context?.channel, !channel.isUnix {
+            TCPTuning.apply(to: channel, hasHeartbeats: machine.heartbeatInterval != nil)
         }
     }
 
@@ -191,7 +270,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         // What the peer never looked at goes another way.
         for id in assigned.keys.sorted() where !mayHaveBeenTaken(id) {
             unassign(id)
-            owner.linkLost(id, wasTaken: false, why: "the peer is stopping")
+            owner.linkLost(id, wasTaken: false, by: self, why: "the peer is stopping")
         }
         closeIfDone(linger: .zero)
     }
@@ -206,10 +285,22 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         closedBecause = reason
         if let taken { takenByPeer = taken }
         owner.retire(self)
+        guard let context else { return }
         if let goodbye { outgoing.write(.goodbye(goodbye)) }
-        write()
-        context?.flush()
-        context?.close(promise: nil)
+        let channel = context.channel
+        let written = context.eventLoop.makePromise(of: Void.self)
+        context.writeAndFlush(wrapOutboundOut(outgoing), promise: written)
+        outgoing.clear()
+        guard reason.isOrderly, !isWritable else { return context.close(promise: nil) }
+        // The peer has yet to read its last answers; it has a while for that.
+        written.futureResult.whenComplete { _ in channel.close(promise: nil) }
+        context.eventLoop.scheduleTask(in: Self.lastAnswersTime) { channel.close(promise: nil) }
+    }
+
+    /// All that came before the dialler ended its side is answered.
+    func closeIfDrained() {
+        guard isInputClosed, unanswered <= 0, chunks.isEmpty else { return }
+        finish(.finished, .idle)
     }
 
     /// The channel closed before this link could join it; false when the end was known already.
@@ -249,213 +340,6 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
             perform(machine.timerFired(now: owner.now))
             flush()
             arm()
-        }
-    }
-
-    // MARK: Sending
-
-    /// Takes a message of this node on; it leaves as soon as the link takes it.
-    func assign(_ id: UInt64) {
-        assigned[id] = 0
-        if isConnected, unsent.isEmpty, isWritable { return transmit(id) }
-        unsent.append(id)
-        // Those that ended meanwhile must not pile up while the channel is stuck.
-        if unsent.count > 64 + 2 * assigned.count { unsent.removeAll { assigned[$0] != 0 } }
-    }
-
-    /// The message has ended or goes another way. The peer is told where it cannot know: when bytes are
-    /// still missing, or when nobody waits for the answer (`isUnwanted`).
-    func unassign(_ id: UInt64, isUnwanted: Bool = false) {
-        guard let ordinal = assigned.removeValue(forKey: id) else { return }
-        replies.forget(id)
-        account()
-        let isCut = chunks.forget(id, isReply: false)
-        if isCut || (isUnwanted && ordinal > 0) { send(.cancel(id: id)) }
-    }
-
-    /// Forgets every message of this node, and returns those it had, the oldest first.
-    func takeAssigned() -> [(id: UInt64, mayHaveBeenTaken: Bool)] {
-        defer { assigned = [:] }
-        return assigned.keys.sorted().map { ($0, mayHaveBeenTaken($0)) }
-    }
-
-    private func sendUnsent() {
-        while isConnected, isWritable, let id = unsent.popFirst() {
-            if assigned[id] == 0 { transmit(id) }
-        }
-    }
-
-    private func transmit(_ id: UInt64) {
-        guard let (head, payload) = owner.content(of: id) else { return }
-        sentCount += 1
-        assigned[id] = sentCount
-        lastUsedAt = owner.now
-        var rest = payload
-        let first = rest.readSlice(length: min(rest.readableBytes, Packet.chunkBytes)) ?? ByteBuffer()
-        send(.message(head, first))
-        chunks.append(id, isReply: false, rest)
-        pump()
-    }
-
-    /// Answers a message of the peer.
-    func send(_ head: ReplyHead, _ payload: ByteBuffer) {
-        unanswered -= 1
-        lastUsedAt = owner.now
-        var rest = payload
-        let first = rest.readSlice(length: min(rest.readableBytes, Packet.chunkBytes)) ?? ByteBuffer()
-        send(.reply(head, first))
-        chunks.append(head.id, isReply: true, rest)
-        pump()
-    }
-
-    /// Asks the peer for missing frames, as soon as there is a connection.
-    func ask(_ request: RepairPacket) {
-        guard isConnected else { return requests[request.question] = request }
-        lastUsedAt = owner.now
-        send(.repair(request))
-        closeIfDone(linger: Unicast.repairLinger)
-    }
-
-    /// Sends the peer frames it asked for; `written` hears when they have left, or never will.
-    func answer(_ packet: RepairPacket, written: @escaping @Sendable () -> Void) {
-        guard isConnected, let context else { return written() }
-        lastUsedAt = owner.now
-        outgoing.write(.repair(packet))
-        let bytes = outgoing
-        outgoing = context.channel.allocator.buffer(capacity: 4096)
-        let promise = context.eventLoop.makePromise(of: Void.self)
-        promise.futureResult.whenComplete { _ in written() }
-        context.writeAndFlush(wrapOutboundOut(bytes), promise: promise)
-    }
-
-    private func send(_ packet: Packet) {
-        guard isConnected else { return }
-        outgoing.write(packet)
-        if outgoing.readableBytes > 64 << 10 {
-            flush()
-        } else if !isDirty {
-            isDirty = true
-            owner.needsFlush(self)
-        }
-    }
-
-    /// Cuts chunks in turns while the channel takes them; their bytes are not copied.
-    private func pump() {
-        while isConnected, isWritable, let context, let chunk = chunks.next() {
-            outgoing.writeChunkHead(chunk.id, isReply: chunk.isReply, count: chunk.bytes.readableBytes)
-            write()
-            context.writeAndFlush(wrapOutboundOut(chunk.bytes), promise: nil)
-        }
-    }
-
-    func flush() {
-        isDirty = false
-        guard let context, closedBecause == nil, outgoing.readableBytes > 0 else { return }
-        write()
-        context.flush()
-        adjustReading()
-    }
-
-    private func write() {
-        guard let context, outgoing.readableBytes > 0 else { return }
-        let bytes = outgoing
-        outgoing = context.channel.allocator.buffer(capacity: 4096)
-        context.write(wrapOutboundOut(bytes), promise: nil)
-    }
-
-    // MARK: Receiving
-
-    private func deliver(_ packet: Packet) {
-        lastUsedAt = owner.now
-        switch packet {
-        case .message(let head, let bytes): received(head, bytes)
-        case .reply(let head, let bytes): received(head, bytes)
-        case .chunk(let id, let isReply, let bytes): isReply ? replyChunk(id, bytes) : messageChunk(id, bytes)
-        case .cancel(let id):
-            if messages.forget(id) != nil { unanswered -= 1 }
-            account()
-        case .repair(let repair): owner.received(repair, on: self)
-        default: break
-        }
-    }
-
-    /// Tells `owner` how the bytes of unfinished messages and replies have changed.
-    private func account() {
-        let held = messages.heldBytes + replies.heldBytes
-        owner.assembledBytes += held - accountedBytes
-        accountedBytes = held
-    }
-
-    private func received(_ head: MessageHead, _ bytes: ByteBuffer) {
-        unanswered += 1
-        let limit = owner.configuration.limits.message
-        guard head.total <= UInt64(limit) else {
-            owner.counters.add(.limitMessageHit)
-            return refuse(head, .rejected, "limits.message: \(head.total) bytes; this node takes \(limit)")
-        }
-        if UInt64(bytes.readableBytes) == head.total {
-            return owner.received(head, bytes, on: self)
-        }
-        guard owner.mayAssemble else { return refuseUnheld(head) }
-        if !messages.begin(head.id, head, first: bytes, total: Int(head.total), now: owner.now) {
-            perform(machine.malformed(.inconsistent))
-        }
-        account()
-    }
-
-    private func refuseUnheld(_ head: MessageHead) {
-        owner.counters.add(.limitMemoryHit)
-        refuse(head, .released, "limits.memory: no room for a message of \(head.total) bytes")
-    }
-
-    private func refuse(_ head: MessageHead, _ outcome: Outcome, _ why: String) {
-        send(ReplyHead(id: head.id, outcome: outcome, why: why, total: 0), ByteBuffer())
-    }
-
-    private func messageChunk(_ id: UInt64, _ bytes: ByteBuffer) {
-        defer { account() }
-        if !owner.mayAssemble, let head = messages.forget(id) { return refuseUnheld(head) }
-        switch messages.chunk(id, bytes) {
-        case .more: break
-        case .whole(var head, let payload, let since):
-            // Its deadline has been running while the parts came.
-            let elapsed = UInt64(max(0, (owner.now - since).nanoseconds / 1000))
-            head.timeLeftMicroseconds -= min(elapsed, head.timeLeftMicroseconds)
-            owner.received(head, payload, on: self)
-        case .stray: owner.counters.add(.linkChunksStray)
-        case .inconsistent: perform(machine.malformed(.inconsistent))
-        }
-    }
-
-    private func received(_ head: ReplyHead, _ bytes: ByteBuffer) {
-        guard assigned[head.id] != nil else { return owner.counters.add(.linkRepliesLate) }
-        if UInt64(bytes.readableBytes) == head.total { return owner.answered(head, bytes, on: self) }
-        let limit = owner.configuration.limits.message
-        if head.total > UInt64(limit) {
-            owner.counters.add(.limitMessageHit)
-            owner.unanswerable(
-                head, "limits.message: a reply of \(head.total) bytes; this node takes \(limit)")
-        } else if !owner.mayAssemble {
-            unheldReply(head)
-        } else if !replies.begin(head.id, head, first: bytes, total: Int(head.total), now: owner.now) {
-            perform(machine.malformed(.inconsistent))
-        }
-        account()
-    }
-
-    private func unheldReply(_ head: ReplyHead) {
-        owner.counters.add(.limitMemoryHit)
-        owner.unanswerable(head, "limits.memory: no room for a reply of \(head.total) bytes")
-    }
-
-    private func replyChunk(_ id: UInt64, _ bytes: ByteBuffer) {
-        defer { account() }
-        if !owner.mayAssemble, let head = replies.forget(id) { return unheldReply(head) }
-        switch replies.chunk(id, bytes) {
-        case .more: break
-        case .whole(let head, let payload, _): owner.answered(head, payload, on: self)
-        case .stray: owner.counters.add(.linkChunksStray)
-        case .inconsistent: perform(machine.malformed(.inconsistent))
         }
     }
 
@@ -500,11 +384,21 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
 
     /// An accepted link whose peer takes no answers takes no messages: its answers would pile up here.
     /// A dialled one always reads, so that the two never wait for each other.
-    private func adjustReading() {
+    func adjustReading() {
         let mayRead = !isHeldBack && (key != nil || isWritable)
         guard mayRead != isReading, isConnected, let context else { return }
         isReading = mayRead
         context.channel.setOption(.autoRead, value: mayRead).whenFailure { _ in }
+    }
+}
+
+extension LinkMachine.CloseReason {
+    /// True where the peer is owed what has been written.
+    fileprivate var isOrderly: Bool {
+        switch self {
+        case .finished, .idle, .stopping: true
+        default: false
+        }
     }
 }
 

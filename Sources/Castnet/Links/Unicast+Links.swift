@@ -4,110 +4,11 @@ import Logging
 package import NIOCore
 import NIOPosix
 
-/// Opening, accepting and closing links.
+/// Opening and closing links.
 extension Unicast {
     private static let dialDeadline = TimeAmount.seconds(5)
 
-    // MARK: The listener
-
-    /// Binds the one TCP listener; the address says which port the kernel chose.
-    package func bind() -> EventLoopFuture<HostPort> {
-        let listen = configuration.node.listen
-        let bootstrap = ServerBootstrap(group: loop)
-            .serverChannelOption(.backlog, value: 1024)
-            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .childChannelInitializer { [self] channel in
-                channel.eventLoop.makeCompletedFuture { try accept(channel) }
-            }
-        return bootstrap.bind(host: listen.host, port: Int(listen.port)).map { [self] channel in
-            listener = channel
-            let address = channel.localAddress
-            return HostPort(
-                host: address?.ipAddress ?? listen.host, port: UInt16(address?.port ?? Int(listen.port)))
-        }.flatMapErrorThrowing { error in
-            throw CastnetError(.unreachable, "node.listen: cannot listen on \(listen)", underlying: error)
-        }
-    }
-
-    /// Binds the Unix-domain socket for peers of the same user on this host; where that fails they come over
-    /// TCP.
-    func bindUnix(in directory: SocketDirectory) -> EventLoopFuture<Void> {
-        guard configuration.node.unixSockets, HostID.current != 0 else {
-            return loop.makeSucceededVoidFuture()
-        }
-        let path = directory.socket(of: identity, host: HostID.current)
-        do {
-            try directory.prepare()
-            directory.removeStale(host: HostID.current)
-        } catch {
-            warnOfUnix(error)
-            return loop.makeSucceededVoidFuture()
-        }
-        return ServerBootstrap(group: loop)
-            .serverChannelOption(.backlog, value: 1024)
-            .childChannelInitializer { [self] channel in
-                channel.eventLoop.makeCompletedFuture { try accept(channel) }
-            }
-            .bind(unixDomainSocketPath: path).map { [self] channel in
-                unixListener = channel
-                unixPath = path
-                // The directory lets nobody in; this says so once more.
-                chmod(path, 0o600)
-            }.recover { [self] in warnOfUnix($0) }
-    }
-
-    private func warnOfUnix(_ error: any Error) {
-        log.warning(
-            "no Unix-domain socket: peers on this host come over TCP", metadata: ["castnet.error": "\(error)"]
-        )
-    }
-
-    private func accept(_ channel: any Channel) throws {
-        tick()
-        // Who comes over a Unix-domain socket has no address; `limits.per-peer` bounds it.
-        let address = channel.remoteAddress?.ipAddress
-        if connectedCount + dials.dialsInFlight >= configuration.limits.connections, !closeLeastRecentlyUsed()
-        {
-            counters.add(.limitConnectionsHit)
-            throw CastnetError(.limitReached, "limits.connections")
-        }
-        if let address {
-            if acceptedPerAddress[address, default: 0] >= configuration.limits.perAddress {
-                counters.add(.limitPerAddressHit)
-                throw CastnetError(.limitReached, "limits.per-address")
-            }
-            acceptedPerAddress[address, default: 0] += 1
-        }
-        counters.add(.linkAccepted)
-        let own = hello(purpose: .service)
-        let link = makeLink(key: nil, role: .acceptor, own: own)
-        count(link)
-        link.acceptedFrom = address
-        // Where the link never got to see its channel, this is the only end it has.
-        channel.closeFuture.whenComplete { [self] _ in
-            discount(link)
-            links[link.number] = nil
-        }
-        try channel.pipeline.syncOperations.addHandler(link)
-    }
-
-    private func count(_ link: Link) {
-        connectedCount += 1
-        link.isCounted = true
-    }
-
-    /// A link's connection is gone: it counts against no limit any more.
-    private func discount(_ link: Link) {
-        guard link.isCounted else { return }
-        link.isCounted = false
-        connectedCount -= 1
-        guard link.key == nil else { return }
-        if let address = link.acceptedFrom { acceptedPerAddress.release(address) }
-        if let peer = link.peer { acceptedPerPeer.release(peer.name) }
-    }
-
-    private func makeLink(key: Link.Key?, role: LinkMachine.Role, own: Hello) -> Link {
+    func makeLink(key: Link.Key?, role: LinkMachine.Role, own: Hello) -> Link {
         let machine = LinkMachine(role: role, own: own, helloDeadline: helloDeadline, now: now)
         let link = Link(owner: self, number: nextLink, key: key, machine: machine, own: own, now: now)
         links[nextLink] = link
@@ -115,10 +16,12 @@ extension Unicast {
         return link
     }
 
-    private func hello(purpose: Hello.Purpose) -> Hello {
-        Hello(
+    func hello(purpose: Hello.Purpose) -> Hello {
+        var hello = Hello(
             purpose: purpose, cluster: configuration.node.cluster, node: identity,
             messageMax: UInt64(configuration.limits.message))
+        hello.features = [.credit, .replay]
+        return hello
     }
 
     // MARK: Dialling
@@ -135,9 +38,31 @@ extension Unicast {
         return unix + addresses.map { .tcp($0) }
     }
 
-    func linkKey(for message: OutboundMessage, to member: Member, id: UInt64) -> Link.Key {
+    /// The link that takes a message to `member`.
+    func link(for entry: Outstanding, to member: Member, id: UInt64) -> Link {
+        let message = entry.message
+        let key = linkKey(for: message, carrier: entry.carrier, to: member, id: id)
+        if let link = dialled[key] { return link }
+        // The first message of a promoted topic to this member: it may not overtake those before it.
+        var older: Link?
+        if entry.carrier != message.route.carrier {
+            let olderKey = linkKey(for: message, carrier: .ephemeral, to: member, id: id)
+            older = dialled[olderKey]
+            if let older, !older.mayHandOver {
+                entry.carrier = .ephemeral
+                return older
+            }
+        }
+        let link = dial(key, at: ways(to: member), heartbeat: message.route.heartbeatInterval)
+        if let older { link.follow(older, topic: message.topic) }
+        return link
+    }
+
+    private func linkKey(
+        for message: OutboundMessage, carrier: Carrier, to member: Member, id: UInt64
+    ) -> Link.Key {
         let route = message.route
-        if route.carrier == .persistent {
+        if carrier == .persistent {
             let slot = message.sequence % UInt64(max(1, route.connections))
             return Link.Key(purpose: .persistent, peer: member.identity, topic: message.topic, slot: slot)
         }
@@ -156,7 +81,7 @@ extension Unicast {
         link.addresses = addresses
         dialled[key] = link
         let hits = dials.perPeerHits
-        dials.enqueue(link.number, to: key.peer, now: now)
+        dials.enqueue(link.number, to: key.peer, isUrgent: key.purpose != .ephemeral, now: now)
         if dials.perPeerHits > hits { counters.add(.limitPerPeerHit) }
         startDials()
         return link
@@ -165,7 +90,7 @@ extension Unicast {
     /// Starts the dials that limits and back-off allow; the others stay in turn.
     func startDials() {
         while true {
-            switch dials.next(openLinks: connectedCount, now: now) {
+            switch dials.next(openLinks: budget.openCount, now: now) {
             case .dial(let number):
                 if let link = links[number] { connect(link) } else { dials.dialled() }
             case .dialsFull:
@@ -174,7 +99,7 @@ extension Unicast {
             case .linksFull:
                 counters.add(.limitConnectionsHit)
                 // What it closes starts the next dial.
-                _ = closeLeastRecentlyUsed()
+                _ = makeRoom()
                 return armDials()
             case .none: return armDials()
             }
@@ -197,11 +122,17 @@ extension Unicast {
         dialTimer = (next, task)
     }
 
-    /// Closes the ephemeral link that has been idle for longest; false when none is idle.
-    private func closeLeastRecentlyUsed() -> Bool {
-        let idle = links.values.filter { $0.isEphemeral && $0.isIdle && $0.isConnected }
-        guard let oldest = idle.min(by: { $0.lastUsedAt < $1.lastUsedAt }) else { return false }
+    /// Closes the ephemeral link that has been idle for longest; false when none is idle. Which side dialled
+    /// it does not matter: a message that crosses the goodbye goes another way.
+    func makeRoom() -> Bool {
+        var oldest: Link?
+        for link in links.values where link.mayGiveWay {
+            if oldest.map({ link.lastUsedAt < $0.lastUsedAt }) ?? true { oldest = link }
+        }
+        guard let oldest else { return false }
+        oldest.gaveWay = true
         oldest.finish(.limit, .idle)
+        discount(oldest)
         return true
     }
 
@@ -221,7 +152,14 @@ extension Unicast {
             tick()
             switch result {
             case .success(let channel): connected(link, channel)
+            case .failure(let error) where isShortage(error):
+                counters.add(.linkDescriptorsShort)
+                _ = makeRoom()
+                if let key = link.key { dials.unaffordable(link.number, to: key.peer, now: now) }
             case .failure(let error):
+                // A socket's path that is gone says nothing about the node; its last address does.
+                link.isRefused = (error as? IOError)?.errnoCode == ECONNREFUSED
+                    || (error as? NIOConnectionError).map(\.isRefusal) == true
                 link.addresses = Array(link.addresses.dropFirst())
                 link.addresses.isEmpty ? dialFailed(link, error) : connect(link)
             }
@@ -239,7 +177,8 @@ extension Unicast {
             return dials.closed(key.peer, inOrder: true, now: now)
         }
         counters.add(.linkOpened)
-        count(link)
+        budget.dialled()
+        link.isCounted = true
         do {
             try channel.pipeline.syncOperations.addHandler(link)
         } catch {
@@ -265,15 +204,7 @@ extension Unicast {
         if let key = link.key {
             dials.opened(key.peer, now: now)
         } else {
-            let count = acceptedPerPeer[hello.node.name, default: 0]
-            acceptedPerPeer[hello.node.name] = count + 1
-            if count >= configuration.limits.perPeer {
-                counters.add(.limitPerPeerHit)
-                link.finish(.limit, .limit, "limits.per-peer: \(count) links")
-            } else if isLeaving, hello.purpose != .service {
-                // Members may still come for missing frames, nobody else.
-                link.leave()
-            }
+            introduced(link, hello)
         }
     }
 
@@ -295,12 +226,12 @@ extension Unicast {
         discount(link)
         if let reason = link.closedBecause { counters.add(reason.counter) }
         if let key = link.key {
-            let inOrder = [.finished, .idle, .limit].contains(link.closedBecause)
+            let inOrder = link.gaveWay || [.finished, .idle].contains(link.closedBecause)
             dials.closed(key.peer, inOrder: inOrder, now: now)
         }
         abandon(link)
         if link.wasOpen, let peer = link.peer {
-            sink.parted(from: peer, isLost: link.closedBecause == .dead || link.closedBecause == .failed)
+            sink.parted(from: peer, isLost: link.isLost)
         }
         startDials()
         flushLinks()
@@ -314,7 +245,7 @@ extension Unicast {
             "the link to \(link.key?.peer.description ?? "a peer") ended: "
             + "\(link.closedBecause?.rawValue ?? "not reached")"
         for (id, mayHaveBeenTaken) in link.takeAssigned() {
-            linkLost(id, wasTaken: mayHaveBeenTaken, why: why)
+            linkLost(id, wasTaken: mayHaveBeenTaken, by: link, why: why)
         }
         if let key = link.key, key.purpose == .service { sink.repairLinkEnded(key.peer) }
     }
@@ -362,13 +293,15 @@ extension Unicast {
     /// What of the limits is used.
     struct Usage {
         var connections = 0
+        /// As many as `limits.connections` and the process's descriptors allow.
+        var connectionsMax = 0
         var dials = 0
         var pendingCalls = 0
     }
 
     var usage: Usage {
         Usage(
-            connections: connectedCount, dials: dials.dialsInFlight, pendingCalls: outstanding.count)
+            connections: budget.openCount, connectionsMax: budget.linksMax, dials: dials.dialsInFlight, pendingCalls: outstanding.count)
     }
 
     /// The links as `status` shows them.
@@ -379,14 +312,6 @@ extension Unicast {
                 carrier: link.carrier.rawValue, topic: link.key?.topic?.name, isDialled: link.key != nil,
                 isOpen: link.wasOpen && link.isConnected, outstanding: link.assigned.count)
         }
-    }
-}
-
-extension [String: Int] {
-    /// One less of `key`; nothing is kept of what is at none.
-    fileprivate mutating func release(_ key: String) {
-        guard let count = self[key] else { return }
-        self[key] = count > 1 ? count - 1 : nil
     }
 }
 
@@ -408,5 +333,13 @@ extension LinkMachine.CloseReason {
         case .dead: .linkClosedDead
         case .failed: .linkClosedFailed
         }
+    }
+}
+
+extension NIOConnectionError {
+    /// True where every address that the host has refused the connection.
+    fileprivate var isRefusal: Bool {
+        !connectionErrors.isEmpty
+            && connectionErrors.allSatisfy { ($0.error as? IOError)?.errnoCode == ECONNREFUSED }
     }
 }

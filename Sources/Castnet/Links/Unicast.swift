@@ -15,12 +15,17 @@ package final class Unicast: @unchecked Sendable {
         /// The only member it may go to; nil: any that serves the topic.
         let pinned: Member?
         let startedAt: Instant
+        /// The policy's, or persistent for a topic that is promoted.
+        var carrier: Carrier
         var member: Member?
         weak var link: Link?
         var attempts = Attempts()
+        /// The member that may have it, and gets it again until that is certain.
+        var replayTo: Member?
 
         init(_ message: OutboundMessage, _ completion: Completion, pinned: Member?, startedAt: Instant) {
             self.message = message
+            carrier = message.route.carrier
             self.completion = completion
             self.pinned = pinned
             self.startedAt = startedAt
@@ -48,6 +53,11 @@ package final class Unicast: @unchecked Sendable {
     private var balancer: Balancer
     /// Messages on their way to members, of topics that are not sent in turns.
     private var outstandingPerMember: [NodeIdentity: Int] = [:]
+    /// How often ephemeral topics are sent.
+    var hotTopics: HotTopics
+    var isCooling = false
+    /// What the messages of persistent links are known by when they come again.
+    var memories: PeerMemories
     /// Messages nobody serves yet, by topic, oldest first.
     private var unserved: [Topic: [UInt64]] = [:]
     /// Every link by its number, dialled or accepted, connected or not yet.
@@ -57,9 +67,9 @@ package final class Unicast: @unchecked Sendable {
     var dialled: [Link.Key: Link] = [:]
     var dials: DialQueue
     var dialTimer: (at: Instant, task: Scheduled<Void>)?
-    /// Connections that stand.
-    var connectedCount = 0
-    var acceptedPerAddress: [String: Int] = [:]
+    /// Connections that stand, and how many may.
+    var budget: LinkBudget
+    var isAcceptingPaused = false
     var acceptedPerPeer: [String: Int] = [:]
     /// Bytes of large messages and replies that have not come whole.
     var assembledBytes = 0
@@ -93,10 +103,19 @@ package final class Unicast: @unchecked Sendable {
         now = MonotonicClock.now
         generator = SeededGenerator(seed: seed)
         balancer = Balancer(topicsMax: configuration.limits.topics)
+        hotTopics = HotTopics(topicsMax: configuration.limits.topics)
+        memories = PeerMemories(peersMax: configuration.limits.members)
         let limits = configuration.limits
+        budget = LinkBudget(
+            connections: limits.connections, perAddress: limits.perAddress, descriptors: .current)
         dials = DialQueue(
-            dialsMax: limits.dials, linksMax: limits.connections, perPeerMax: limits.perPeer,
-            seed: generator.next())
+            dialsMax: limits.dials, linksMax: budget.linksMax, ordinaryMax: budget.ordinaryMax,
+            perPeerMax: limits.perPeer, seed: generator.next())
+        if budget.linksMax < limits.connections {
+            log.warning(
+                "the process may open too few files for limits.connections: raise its limit (ulimit -n)",
+                metadata: ["castnet.limit": "\(limits.connections)", "castnet.links": "\(budget.linksMax)"])
+        }
     }
 
     /// Reads the clock: once per wake-up of the loop.
@@ -118,6 +137,7 @@ package final class Unicast: @unchecked Sendable {
             let limit = configuration.limits.pendingCalls
             return tell(entry, .released, "limits.pending-calls: \(limit) messages are outstanding")
         }
+        if message.route.carrier == .ephemeral { countTopic(of: entry) }
         outstanding[id] = entry
         deadlines.insert(id, at: message.deadline)
         if deadlines.count > 4096 + 2 * outstanding.count {
@@ -144,13 +164,14 @@ package final class Unicast: @unchecked Sendable {
         let message = entry.message
         guard message.deadline > now else { return finish(id, .expired, "its deadline passed") }
         if isClosing { return finish(id, .released, "this node is stopping") }
-        guard let member = entry.pinned ?? pickMember(for: entry) else { return waitForMember(id, entry) }
+        guard let member = entry.replayTo ?? entry.pinned ?? pickMember(for: entry) else {
+            return waitForMember(id, entry)
+        }
         entry.member = member
-        entry.attempts.begin(at: member.identity)
+        if entry.replayTo == nil { entry.attempts.begin(at: member.identity) }
         if message.route.balance != .roundRobin { outstandingPerMember[member.identity, default: 0] += 1 }
         if member.identity == identity { return deliverHere(id, message) }
-        let key = linkKey(for: message, to: member, id: id)
-        let link = dialled[key] ?? dial(key, at: ways(to: member), heartbeat: message.route.heartbeatInterval)
+        let link = link(for: entry, to: member, id: id)
         if link.assigned.count >= max(1, message.route.backlog) {
             counters.add(.limitBacklogHit)
             let count = link.assigned.count
@@ -210,7 +231,7 @@ package final class Unicast: @unchecked Sendable {
     package func memberLeft(_ member: NodeIdentity) {
         tick()
         for (id, entry) in outstanding where entry.pinned?.identity == member {
-            if entry.link?.mayHaveBeenTaken(id) != true { finish(id, .released, "\(member) has left") }
+            if !mayHaveBeenTaken(id, entry) { finish(id, .released, "\(member) has left") }
         }
         for link in links.values where link.key != nil && (link.peer ?? link.key?.peer) == member {
             retire(link)
@@ -227,14 +248,23 @@ package final class Unicast: @unchecked Sendable {
         dials.peerGone(member, now: now)
         // Copies for it have nowhere else to go.
         for (id, entry) in outstanding where entry.pinned?.identity == member {
-            let wasTaken = entry.link?.mayHaveBeenTaken(id) ?? false
-            finish(id, wasTaken ? .lost : .released, "\(member) is gone")
+            finish(id, mayHaveBeenTaken(id, entry) ? .lost : .released, "\(member) is gone")
+        }
+        // What it may have taken is lost with it.
+        for (id, entry) in outstanding where entry.replayTo?.identity == member {
+            finish(id, .lost, "\(member) is gone")
         }
         for link in links.values where link.peer == member || link.key?.peer == member {
+            link.isPeerGone = true
             end(link, .dead, .dead, "the directory says the node is gone")
         }
         startDials()
         flushLinks()
+    }
+
+    /// True unless it is certain that no member has looked at the message.
+    private func mayHaveBeenTaken(_ id: UInt64, _ entry: Outstanding) -> Bool {
+        entry.replayTo != nil || entry.link?.mayHaveBeenTaken(id) == true
     }
 
     /// The directory doubts a peer: whatever comes from it on a link refutes that.
@@ -257,12 +287,13 @@ package final class Unicast: @unchecked Sendable {
         guard let entry = outstanding[id] else { return nil }
         let message = entry.message
         let left = UInt64(max(0, (message.deadline - now).nanoseconds / 1000))
-        let head = MessageHead(
+        var head = MessageHead(
             id: id, kind: message.kind, settle: message.settle, mandatory: message.mandatory,
             topic: message.topic, server: message.server, instance: message.instance,
             sequence: message.sequence, sentAtMicroseconds: message.sentAtMicroseconds,
             timeLeftMicroseconds: left, headers: message.headers,
             total: UInt64(message.payload.readableBytes))
+        head.isAgain = entry.replayTo != nil
         return (head, message.payload)
     }
 
@@ -294,7 +325,7 @@ package final class Unicast: @unchecked Sendable {
         let isLocal = entry.member?.identity == identity
         let result = SendResult(
             outcome: outcome, why: why, member: entry.member?.identity,
-            carrier: isLocal ? .local : entry.message.route.carrier, latency: now - entry.startedAt,
+            carrier: isLocal ? .local : entry.carrier, latency: now - entry.startedAt,
             headers: headers, payload: payload)
         switch entry.completion {
         case .continuation(let continuation): continuation.resume(returning: result)
@@ -305,11 +336,21 @@ package final class Unicast: @unchecked Sendable {
     }
 
     /// A link no longer carries this message. `wasTaken`: its peer may have looked at it.
-    func linkLost(_ id: UInt64, wasTaken: Bool, why: String) {
+    func linkLost(_ id: UInt64, wasTaken: Bool, by link: Link, why: String) {
         guard let entry = outstanding[id] else { return }
-        switch entry.attempts.linkLost(wasTaken: wasTaken, route: entry.message.route) {
+        let isReplay = entry.replayTo != nil
+        // While it is sent again, nobody answering says nothing; that nobody is there says it all.
+        let mayReplay = link.mayReplay || (isReplay && !link.hasNoReplay)
+        switch entry.attempts.linkLost(
+            wasTaken: wasTaken || isReplay, mayReplay: mayReplay, route: entry.message.route)
+        {
         case .end(let outcome): finish(id, outcome, why)
+        case .replay:
+            entry.replayTo = entry.member
+            unassign(entry)
+            retryLater(id, entry)
         case .again:
+            entry.replayTo = nil
             unassign(entry)
             retryLater(id, entry)
         }
@@ -318,7 +359,7 @@ package final class Unicast: @unchecked Sendable {
     /// Tries again at once where somebody can be dialled, otherwise when the first back-off is over.
     private func retryLater(_ id: UInt64, _ entry: Outstanding) {
         counters.add(.messagesRetried)
-        let candidates = entry.pinned.map { [$0] } ?? members.members(serving: entry.message.topic)
+        let candidates = (entry.replayTo ?? entry.pinned).map { [$0] } ?? members.members(serving: entry.message.topic)
         let waits = candidates.map { dials.backoffEnd($0.identity) ?? now }
         guard let earliest = waits.min(), earliest > now else { return route(id, entry) }
         loop.scheduleTask(deadline: earliest.nioDeadline) { [weak self] in
@@ -332,8 +373,7 @@ package final class Unicast: @unchecked Sendable {
     /// Ends what is left when the node stops.
     func finishAll(_ why: String) {
         for (id, entry) in outstanding.sorted(by: { $0.key < $1.key }) {
-            let wasTaken = entry.link?.mayHaveBeenTaken(id) ?? false
-            finish(id, wasTaken ? .lost : .released, why)
+            finish(id, mayHaveBeenTaken(id, entry) ? .lost : .released, why)
         }
         deadlineTimer?.task.cancel()
         dialTimer?.task.cancel()
@@ -365,7 +405,7 @@ package final class Unicast: @unchecked Sendable {
         deliver(
             head, payload, from: peer, carrier: link.carrier,
             deadline: now + .microseconds(Int64(min(head.timeLeftMicroseconds, 1 << 50))),
-            token: .link(link, id: head.id), pausing: link)
+            token: .link(link, id: head.id, topic: head.topic, bytes: payload.readableBytes), pausing: link)
     }
 
     private func deliverHere(_ id: UInt64, _ message: OutboundMessage) {
@@ -402,21 +442,36 @@ package final class Unicast: @unchecked Sendable {
     }
 
     /// Carries out what handlers answered.
-    package func answer(_ answers: [(ReplyToken, Answer)]) {
+    package func answer(_ items: [AnswerDesk.Item]) {
         tick()
-        for (token, answer) in answers {
-            let answer = sendable(answer)
-            switch token {
-            case .local(let id):
+        for item in items {
+            switch item {
+            case .answer(.local(let id), let answer, _):
+                let answer = sendable(answer)
                 finish(id, answer.outcome, answer.why, headers: answer.headers, payload: answer.payload)
-            case .link(let link, let id):
-                let head = ReplyHead(
-                    id: id, outcome: answer.outcome, why: answer.why, headers: answer.headers,
-                    total: UInt64(answer.payload.readableBytes))
-                link.send(head, answer.payload)
+            case .answer(.link(let link, let id, let topic, let bytes), let answer, let isFinished):
+                let link = send(sendable(answer), for: id, on: link)
+                if isFinished { link?.finished(topic, bytes: bytes) }
+            case .finished(.link(let link, _, let topic, let bytes)): link.finished(topic, bytes: bytes)
+            case .finished(.local): break
             }
         }
         flushLinks()
+    }
+
+    /// Answers on the link by which the newest copy of the message came, and returns it; nil: it has ended.
+    private func send(_ answer: Answer, for id: UInt64, on link: Link) -> Link? {
+        let head = ReplyHead(
+            id: id, outcome: answer.outcome, why: answer.why, headers: answer.headers,
+            total: UInt64(answer.payload.readableBytes))
+        var way: Link? = link
+        if let memory = link.memory { way = memory.answer(head, answer.payload) }
+        guard let way, way.isConnected else {
+            counters.add(.linkRepliesUnsent)
+            return nil
+        }
+        way.send(head, answer.payload)
+        return way
     }
 
     /// A handler's answer that no link takes becomes a rejection that says why.
@@ -440,6 +495,7 @@ package final class Unicast: @unchecked Sendable {
         {
             link.unassign(head.id)
             unassign(entry)
+            entry.replayTo = nil
             retryLater(head.id, entry)
             return link.closeIfDone(linger: jittered(route.linger))
         }

@@ -44,7 +44,7 @@ package enum Completion: Sendable {
 
 /// Where an answer must go. Held by handlers on any thread, used only on the loop.
 package enum ReplyToken: Sendable {
-    case link(Link, id: UInt64)
+    case link(Link, id: UInt64, topic: Topic, bytes: Int)
     /// A message this node sent to itself.
     case local(id: UInt64)
 }

@@ -369,16 +369,12 @@ extension NodeShell: MemberSource, UnicastSink {
         if delivery.kind == .fanout {
             registry.spread(delivery, settle: settle)
         } else {
-            if settle == .received, delivery.kind == .cast { return accept(delivery) }
-            registry.handle(delivery)
+            // A cast that settles when it is received is answered as soon as its queue has it.
+            registry.handle(delivery, acknowledging: settle == .received && delivery.kind == .cast)
         }
-        return registry.backlogBytes < configuration.limits.subscriptionBacklog
-    }
-
-    /// A cast that settles when it is received is answered as soon as its queue has it.
-    private func accept(_ delivery: Delivery) -> Bool {
-        registry.handle(delivery, acknowledging: true)
-        return registry.backlogBytes < configuration.limits.subscriptionBacklog
+        // Other topics may be full: they hold back who sends them.
+        let waiting = registry.listeners(to: delivery.record.topic).backlogBytes
+        return waiting < configuration.limits.subscriptionBacklog
     }
 
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int) {

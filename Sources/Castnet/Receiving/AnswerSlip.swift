@@ -6,6 +6,8 @@ import Synchronization
 package struct AnswerSlip: Sendable {
     private enum Holder: Sendable {
         case alone(ReplyToken, AnswerDesk)
+        /// The message is answered; its sender still waits for the room it takes.
+        case finishing(ReplyToken, AnswerDesk)
         case shared(SharedAnswer)
         case group(FrameMark, OpenChannel)
     }
@@ -16,20 +18,33 @@ package struct AnswerSlip: Sendable {
     /// For a message of the group: its sender hears in reports whether it was handled.
     init(_ mark: FrameMark, on channel: OpenChannel) { holder = .group(mark, channel) }
 
-    private init(_ shared: SharedAnswer) { holder = .shared(shared) }
+    private init(_ holder: Holder) { self.holder = holder }
 
     /// Says how the message ended. Called from any thread.
     package func give(_ answer: Answer) {
         switch holder {
-        case .alone(let token, let desk): desk.give(answer, to: token)
+        case .alone(let token, let desk): desk.put(.answer(token, answer, isFinished: true))
+        case .finishing(let token, let desk): desk.put(.finished(token))
         case .shared(let shared): shared.give(answer)
         case .group(let mark, let channel): channel.ended(mark, isHandled: answer.outcome == .accepted)
         }
     }
 
+    /// Says that the message is here, which settles it; ``finishing`` is used once it is handled.
+    package func acknowledge() {
+        guard case .alone(let token, let desk) = holder else { return give(Answer(.accepted)) }
+        desk.put(.answer(token, Answer(.accepted), isFinished: false))
+    }
+
+    /// What is left of the slip behind ``acknowledge()``; nil: nothing.
+    package var finishing: AnswerSlip? {
+        guard case .alone(.link(let link, let id, let topic, let bytes), let desk) = holder else { return nil }
+        return AnswerSlip(.finishing(.link(link, id: id, topic: topic, bytes: bytes), desk))
+    }
+
     /// A slip that `count` handlers may each use once: the last one, or the first refusal, gives the answer.
     package func shared(by count: Int) -> AnswerSlip {
-        count > 1 ? AnswerSlip(SharedAnswer(self, count: count)) : self
+        count > 1 ? AnswerSlip(.shared(SharedAnswer(self, count: count))) : self
     }
 }
 
@@ -55,11 +70,17 @@ private final class SharedAnswer: Sendable {
 
 /// Where handlers on any thread leave their answers; the node's event loop picks them up in batches.
 package final class AnswerDesk: Sendable {
-    private let mailbox: LoopMailbox<(ReplyToken, Answer)>
+    /// What a handler leaves.
+    package enum Item: Sendable {
+        /// `isFinished`: the message takes no room here any more.
+        case answer(ReplyToken, Answer, isFinished: Bool)
+        case finished(ReplyToken)
+    }
+    private let mailbox: LoopMailbox<Item>
 
-    package init(loop: any EventLoop, deliver: @escaping @Sendable ([(ReplyToken, Answer)]) -> Void) {
+    package init(loop: any EventLoop, deliver: @escaping @Sendable ([Item]) -> Void) {
         mailbox = LoopMailbox(loop: loop, drain: deliver)
     }
 
-    func give(_ answer: Answer, to token: ReplyToken) { mailbox.put((token, answer)) }
+    func put(_ item: Item) { mailbox.put(item) }
 }

@@ -166,11 +166,11 @@ package final class Registry: Sendable {
             return false
         }
         var copy = delivery
+        let count = listeners.served.count + listeners.subscriptions.count
         if settle == .received {
-            delivery.answer?.give(Answer(.accepted))
-            copy.answer = nil
+            delivery.answer?.acknowledge()
+            copy.answer = delivery.answer?.finishing?.shared(by: count)
         } else {
-            let count = listeners.served.count + listeners.subscriptions.count
             copy.answer = delivery.answer?.shared(by: count)
         }
         for subscription in listeners.subscriptions where !subscription.push(copy) {

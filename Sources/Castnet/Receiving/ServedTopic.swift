@@ -85,7 +85,7 @@ package final class ServedTopic: Sendable {
             if delivery.kind != .fanout, state.queued >= backlogMax { return .refuse("backlog full") }
             if state.queue.isEmpty { state.rest = delivery.record.body }
             var queued = delivery
-            if acknowledging { queued.answer = nil }
+            if acknowledging { queued.answer = delivery.answer?.finishing }
             state.queue.append(queued)
             state.queued += delivery.record.count
             state.queuedBytes += delivery.cost
@@ -96,7 +96,7 @@ package final class ServedTopic: Sendable {
         }
         switch decision {
         case .start(let workers):
-            if acknowledging { delivery.answer?.give(Answer(.accepted)) }
+            if acknowledging { delivery.answer?.acknowledge() }
             for _ in 0..<workers { startWorker() }
         case .refuse(let why):
             counters.add(.limitBacklogHit)

@@ -8,12 +8,7 @@ internal import NIOPosix
 
 /// `--admin URL`: the admin page of a running node, and how to ask it.
 struct AdminURL: ExpressibleByArgument, Sendable {
-    enum Place: Hashable, Sendable {
-        case tcp(HostPort)
-        case unix(String)
-    }
-
-    let place: Place
+    let place: AdminSettings.Address
 
     /// What a node may take to answer.
     private static let patience = TimeAmount.seconds(5)

@@ -13,7 +13,7 @@ struct StatusPage {
     var text: String {
         let uptime = Duration.seconds(Int64(snapshot.uptime)).description
         let head = "\(snapshot.node)#\(snapshot.incarnation)  \(snapshot.listen ?? "-")  up \(uptime)"
-        return [[head], topics, channels, links, limits, counters].filter { !$0.isEmpty }
+        return [[head], topics, hot, channels, links, limits, counters].filter { !$0.isEmpty }
             .map { $0.joined(separator: "\n") }.joined(separator: "\n\n")
     }
 
@@ -21,6 +21,12 @@ struct StatusPage {
         table(
             ["TOPIC", "SERVER", "WAITING"],
             snapshot.topics.map { [$0.topic, $0.server ?? "-", "\($0.waiting)"] })
+    }
+
+    private var hot: [String] {
+        table(
+            ["HOT TOPIC", "A MINUTE", "CARRIER"],
+            snapshot.hot.map { [$0.topic, "\($0.perMinute)", $0.isPromoted ? "persistent" : "ephemeral"] })
     }
 
     private var channels: [String] {

@@ -23,6 +23,8 @@ public enum Counter: Int, CaseIterable, Sendable {
     case linkClosedVersion, linkClosedCluster, linkClosedWrongNode, linkClosedOwnNode, linkClosedLimit
     case linkClosedHelloDeadline, linkClosedDead, linkClosedFailed
     case linkDialFailed, linkPacketsUnknown, linkRepliesLate, linkChunksStray
+    case linkAcceptsPaused, linkDescriptorsShort, linkCreditWaits, linkMessagesAgain, linkRepliesUnsent
+    case linkTopicsPromoted, linkTopicsDemoted
     case messagesExpiredInQueue, messagesRetried
     case beaconIn, beaconOut, beaconMalformed, beaconForeign
     case limitConnectionsHit, limitPerPeerHit, limitPerAddressHit, limitDialsHit, limitMessageHit,
@@ -161,6 +163,13 @@ public enum Counter: Int, CaseIterable, Sendable {
         ("link.packets.unknown", "packets", "Packets of unknown kinds, skipped."),
         ("link.replies.late", "replies", "Replies nobody waited for any more."),
         ("link.chunks.stray", "packets", "Chunks of messages that were given up."),
+        ("link.accepts.paused", "events", "Times connections past the limits stopped the listener for 10 ms."),
+        ("link.descriptors.short", "events", "Times the process could open no socket for a link."),
+        ("link.credit.waits", "messages", "Messages that waited because their member takes no more of the topic."),
+        ("link.messages.again", "messages", "Messages that came again after a link broke, not handled twice."),
+        ("link.replies.unsent", "replies", "Replies whose link had ended."),
+        ("link.topics.promoted", "topics", "Hot ephemeral topics that became persistent."),
+        ("link.topics.demoted", "topics", "Promoted topics that cooled down."),
         ("messages.expired-in-queue", "messages", "Messages whose deadline passed in this node's queue."),
         ("messages.retried", "messages", "Messages sent again."),
         ("beacon.in", "datagrams", "Beacons received."),

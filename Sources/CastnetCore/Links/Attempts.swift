@@ -4,6 +4,8 @@ package struct Attempts: Sendable {
     package enum Verdict: Hashable, Sendable {
         /// Give it to a member again.
         case again
+        /// Send it to the same start of the same member once more, which knows whether it has it.
+        case replay
         /// It ends with this outcome.
         case end(Outcome)
     }
@@ -22,12 +24,14 @@ package struct Attempts: Sendable {
         self.member = member
     }
 
-    /// The link to the member ended. `wasTaken`: the member may have looked at the message.
+    /// The link to the member ended. `wasTaken`: the member may have looked at the message. `mayReplay`: the
+    /// member may still be there, and suppresses what it has.
     ///
     /// What certainly was not looked at goes on until its deadline, to another member where there is one.
-    /// What may have been executed is repeated only where the policy says that this does no harm.
-    package mutating func linkLost(wasTaken: Bool, route: Route) -> Verdict {
-        if wasTaken, !mayRepeat(route) { return .end(.lost) }
+    /// What may have been executed is repeated only where that does no harm: because the policy says so, or
+    /// because the same member gets it again.
+    package mutating func linkLost(wasTaken: Bool, mayReplay: Bool = false, route: Route) -> Verdict {
+        if wasTaken, !mayRepeat(route) { return mayReplay ? .replay : .end(.lost) }
         if !wasTaken || route.retry == .otherMember { avoidMember() }
         return .again
     }

@@ -3,7 +3,8 @@ import DequeModule
 /// Which links may be dialled now: bounds on dials in flight, on links in all and per peer, and back-off.
 ///
 /// Links are named by numbers of the caller. Each number that `enqueue` took comes out of `next` once, unless
-/// `forget` took it back.
+/// `forget` took it back. Urgent ones (persistent links, repair) go first, and may use a reserve of links that
+/// the others leave alone.
 package struct DialQueue: Sendable {
     package enum Action: Sendable, Hashable {
         /// Dial this link now; then report `dialled` or `failed`, and `closed` at its end.
@@ -17,20 +18,29 @@ package struct DialQueue: Sendable {
     }
 
     private struct Peer {
+        var urgent = Deque<UInt64>()
         var waiting = Deque<UInt64>()
         /// Links of this node to the peer that are being dialled or open.
         var links = 0
         var backoff = Backoff()
-        /// True while the peer's name stands in `ready`.
+        /// True while the peer's name stands in `ready`, and in `readyUrgent`.
         var isReady = false
+        var isReadyUrgent = false
+        var hasNoneWaiting: Bool { urgent.isEmpty && waiting.isEmpty }
     }
+
+    /// While the process has no descriptor left, nothing is dialled for so long.
+    private static let shortagePause = Duration.milliseconds(50)
 
     private let dialsMax: Int
     private let linksMax: Int
+    private let ordinaryMax: Int
     private let perPeerMax: Int
     private var peers: [NodeIdentity: Peer] = [:]
     /// Peers with a link waiting that back-off and the limit per peer allow, in turns.
     private var ready = Deque<NodeIdentity>()
+    private var readyUrgent = Deque<NodeIdentity>()
+    private var pausedUntil: Instant?
     /// Peers with a link waiting for the end of a back-off.
     private var backingOff = Set<NodeIdentity>()
     private var generator: SeededGenerator
@@ -38,9 +48,11 @@ package struct DialQueue: Sendable {
     /// Dials held back at the limit per peer.
     package private(set) var perPeerHits = 0
 
-    package init(dialsMax: Int, linksMax: Int, perPeerMax: Int, seed: UInt64) {
+    /// `linksMax` links may be open in all, `ordinaryMax` of them are not only for urgent ones.
+    package init(dialsMax: Int, linksMax: Int, ordinaryMax: Int? = nil, perPeerMax: Int, seed: UInt64) {
         self.dialsMax = max(1, dialsMax)
         self.linksMax = max(1, linksMax)
+        self.ordinaryMax = max(1, ordinaryMax ?? linksMax)
         self.perPeerMax = max(1, perPeerMax)
         generator = SeededGenerator(seed: seed)
     }
@@ -55,40 +67,83 @@ package struct DialQueue: Sendable {
 
     /// When `timerFired` is due.
     package var nextDeadline: Instant? {
-        backingOff.reduce(nil) { earliest($0, peers[$1]?.backoff.until) }
+        backingOff.reduce(pausedUntil) { earliest($0, peers[$1]?.backoff.until) }
     }
 
     /// Back-offs may have ended: ask `next`.
     package mutating func timerFired(now: Instant) {
+        if let until = pausedUntil, until <= now { pausedUntil = nil }
         for peer in backingOff { makeReady(peer, now: now) }
     }
 
-    package mutating func enqueue(_ link: UInt64, to peer: NodeIdentity, now: Instant) {
-        peers[peer, default: Peer()].waiting.append(link)
+    package mutating func enqueue(
+        _ link: UInt64, to peer: NodeIdentity, isUrgent: Bool = false, now: Instant
+    ) {
+        if isUrgent {
+            peers[peer, default: Peer()].urgent.append(link)
+        } else {
+            peers[peer, default: Peer()].waiting.append(link)
+        }
         if let count = peers[peer]?.links, count >= perPeerMax { perPeerHits += 1 }
         makeReady(peer, now: now)
     }
 
     /// What may be dialled; `openLinks` counts all links of the node, accepted ones too, that are open.
     package mutating func next(openLinks: Int, now: Instant) -> Action {
-        while let peer = ready.first {
-            guard peers[peer]?.waiting.isEmpty == false else {
-                ready.removeFirst()
-                peers[peer]?.isReady = false
-                forgetIfIdle(peer)
-                continue
-            }
+        if pausedUntil != nil { return .none }
+        while let (peer, isUrgent) = nextPeer() {
             if dialsInFlight >= dialsMax { return .dialsFull }
-            if openLinks + dialsInFlight >= linksMax { return .linksFull }
-            ready.removeFirst()
-            peers[peer]?.isReady = false
+            let most = isUrgent ? linksMax : ordinaryMax
+            if openLinks + dialsInFlight >= most { return .linksFull }
+            takeTurn(isUrgent)
+            guard let link = isUrgent ? peers[peer]?.urgent.popFirst() : peers[peer]?.waiting.popFirst()
+            else { continue }
             peers[peer]?.links += 1
             dialsInFlight += 1
-            guard let link = peers[peer]?.waiting.popFirst() else { continue }
             makeReady(peer, now: now)
             return .dial(link)
         }
         return .none
+    }
+
+    /// The peer whose turn it is; turns of those that have nothing waiting any more, or may have no more
+    /// links, are skipped.
+    private mutating func nextPeer() -> (NodeIdentity, isUrgent: Bool)? {
+        while let peer = readyUrgent.first {
+            if let entry = peers[peer], !entry.urgent.isEmpty, entry.links < perPeerMax { return (peer, true) }
+            takeTurn(true)
+        }
+        while let peer = ready.first {
+            if let entry = peers[peer], !entry.waiting.isEmpty, entry.links < perPeerMax {
+                return (peer, false)
+            }
+            takeTurn(false)
+        }
+        return nil
+    }
+
+    private mutating func takeTurn(_ isUrgent: Bool) {
+        if isUrgent {
+            guard let peer = readyUrgent.popFirst() else { return }
+            peers[peer]?.isReadyUrgent = false
+            forgetIfIdle(peer)
+        } else {
+            guard let peer = ready.popFirst() else { return }
+            peers[peer]?.isReady = false
+            forgetIfIdle(peer)
+        }
+    }
+
+    /// The process had no descriptor for the dial of `link`, which `next` named: it waits, first in turn, and
+    /// nothing else is dialled for a moment. That is not the peer's fault.
+    package mutating func unaffordable(_ link: UInt64, to peer: NodeIdentity, now: Instant) {
+        dialled()
+        var entry = peers[peer] ?? Peer()
+        entry.urgent.prepend(link)
+        entry.links = max(0, entry.links - 1)
+        peers[peer] = entry
+        pausedUntil = now + Self.shortagePause
+        makeReady(peer, now: now)
     }
 
     /// A dial made a connection.
@@ -118,6 +173,7 @@ package struct DialQueue: Sendable {
     /// A link that waits here is not wanted any more.
     package mutating func forget(_ link: UInt64, to peer: NodeIdentity) {
         peers[peer]?.waiting.removeAll { $0 == link }
+        peers[peer]?.urgent.removeAll { $0 == link }
         forgetIfIdle(peer)
     }
 
@@ -130,20 +186,24 @@ package struct DialQueue: Sendable {
 
     private mutating func makeReady(_ peer: NodeIdentity, now: Instant) {
         backingOff.remove(peer)
-        guard let entry = peers[peer], !entry.isReady, !entry.waiting.isEmpty, entry.links < perPeerMax else {
-            return
-        }
+        guard let entry = peers[peer], !entry.hasNoneWaiting, entry.links < perPeerMax else { return }
         if let until = entry.backoff.until, until > now {
             backingOff.insert(peer)
             return
         }
-        peers[peer]?.isReady = true
-        ready.append(peer)
+        if !entry.urgent.isEmpty, !entry.isReadyUrgent {
+            peers[peer]?.isReadyUrgent = true
+            readyUrgent.append(peer)
+        }
+        if !entry.waiting.isEmpty, !entry.isReady {
+            peers[peer]?.isReady = true
+            ready.append(peer)
+        }
     }
 
     private mutating func forgetIfIdle(_ peer: NodeIdentity) {
-        guard let entry = peers[peer], entry.links == 0, entry.waiting.isEmpty, !entry.isReady,
-            entry.backoff.until == nil
+        guard let entry = peers[peer], entry.links == 0, entry.hasNoneWaiting, !entry.isReady,
+            !entry.isReadyUrgent, entry.backoff.until == nil
         else { return }
         peers[peer] = nil
     }

@@ -14,6 +14,10 @@ package struct LinkMachine: ~Copyable {
         /// Give the packet to whoever handles messages.
         case deliver(Packet)
         case send(Packet)
+        /// The peer has taken in everything that was sent before the heartbeat with this number.
+        case reached(UInt64)
+        /// The dialler has ended its side: close once everything that came is answered.
+        case drain
         /// The peer takes no more messages: of those sent on this link it took the first `taken`, the others
         /// were never looked at. Close when nothing is owed any more.
         case peerLeaves(taken: UInt64)
@@ -43,6 +47,8 @@ package struct LinkMachine: ~Copyable {
         case leaving
         /// The peer said goodbye: nothing new goes to it, its last answers come; becomes closed.
         case left
+        /// The dialler has ended its side of the stream; what came is still answered; becomes closed.
+        case draining
         /// Over; nothing more happens.
         case closed
     }
@@ -55,9 +61,12 @@ package struct LinkMachine: ~Copyable {
     package private(set) var heartbeatInterval: Duration?
     /// Messages of the peer that were taken in.
     package private(set) var taken: UInt64 = 0
+    /// The peer may end its side of the stream before this one: the dialler of an ephemeral link.
+    private var mayDrain = false
     private var heardAt: Instant
     private var beatAt: Instant
-    private var nonce: UInt64 = 0
+    /// The number of the last heartbeat.
+    package private(set) var nonce: UInt64 = 0
 
     package init(role: Role, own: Hello, helloDeadline: Duration, now: Instant) {
         self.role = role
@@ -75,7 +84,7 @@ package struct LinkMachine: ~Copyable {
         switch state {
         case .greeting(let deadline): deadline
         case .open, .leaving, .left: heartbeatInterval.map { min(beatAt + $0, heardAt + $0 * 3) }
-        case .dialling, .closed: nil
+        case .dialling, .draining, .closed: nil
         }
     }
 
@@ -92,13 +101,14 @@ package struct LinkMachine: ~Copyable {
     package mutating func received(_ packet: Packet, now: Instant) -> Action {
         heardAt = now
         switch (state, packet) {
-        case (.closed, _), (.dialling, _): return .none
+        case (.closed, _), (.dialling, _), (.draining, _): return .none
         case (_, .goodbye(let goodbye)): return receivedGoodbye(goodbye)
         case (.greeting, .hello(let hello)): return greet(hello, now: now)
         case (.greeting, _): return end(.protocol, .protocolError, "a packet came before the hello")
         case (_, .hello): return end(.protocol, .protocolError, "a second hello")
         case (_, .heartbeat(let nonce)): return .send(.heartbeatAnswer(nonce))
-        case (_, .heartbeatAnswer), (_, .credit): return .none
+        case (_, .heartbeatAnswer(let nonce)): return .reached(nonce)
+        case (_, .credit): return role == .dialler ? .deliver(packet) : .none
         case (_, .message): return receivedMessage(packet)
         case (_, .reply), (_, .chunk), (_, .cancel), (_, .repair): return .deliver(packet)
         }
@@ -111,9 +121,14 @@ package struct LinkMachine: ~Copyable {
         return end(isForeign ? .version : .protocol, .protocolError, "malformed packet: \(error.rawValue)")
     }
 
+    /// The peer sends more than it may.
+    package mutating func exceeded(_ text: String) -> Action {
+        notClosed ? end(.protocol, .protocolError, text) : .none
+    }
+
     package mutating func timerFired(now: Instant) -> Action {
         switch state {
-        case .dialling, .closed: return .none
+        case .dialling, .draining, .closed: return .none
         case .greeting(let deadline):
             return now >= deadline ? end(.helloDeadline, .helloDeadline, "no hello in time") : .none
         case .open, .leaving, .left:
@@ -138,7 +153,20 @@ package struct LinkMachine: ~Copyable {
         case .open, .leaving, .left:
             nonce &+= 1
             return .send(.heartbeat(nonce))
-        case .dialling, .greeting, .closed: return .none
+        case .dialling, .greeting, .draining, .closed: return .none
+        }
+    }
+
+    /// Nothing more comes from the peer, which may still read: a dialler that has said all it had to say.
+    package mutating func inputClosed() -> Action {
+        switch state {
+        case .open where mayDrain, .leaving where mayDrain:
+            state = .draining
+            return .drain
+        case .closed, .draining: return .none
+        case .dialling, .greeting, .open, .leaving, .left:
+            state = .closed
+            return .close(.failed, nil, taken: nil)
         }
     }
 
@@ -148,7 +176,7 @@ package struct LinkMachine: ~Copyable {
         case .open:
             state = .leaving
             return .send(.goodbye(Goodbye(.stopping, text, taken: taken)))
-        case .left, .leaving, .closed: return .none
+        case .left, .leaving, .draining, .closed: return .none
         case .dialling, .greeting: return end(.stopping, .stopping, text)
         }
     }
@@ -189,7 +217,7 @@ package struct LinkMachine: ~Copyable {
         let isOrderly =
             switch state {
             case .open, .leaving: goodbye.reason == .stopping
-            case .dialling, .greeting, .left, .closed: false
+            case .dialling, .greeting, .left, .draining, .closed: false
             }
         if isOrderly {
             if case .open = state { state = .left }
@@ -217,6 +245,7 @@ package struct LinkMachine: ~Copyable {
             return end(.wrongNode, .wrongNode, "expected \(expected), found \(hello.node)")
         }
         state = .open
+        mayDrain = role == .acceptor && hello.purpose == .ephemeral
         beatAt = now
         let milliseconds = max(hello.heartbeatMilliseconds, own.heartbeatMilliseconds)
         if hello.purpose == .persistent || own.purpose == .persistent, milliseconds > 0 {

@@ -29,6 +29,8 @@ package struct PartAssembler<Head: Sendable>: ~Copyable {
     package init() {}
 
     package var isEmpty: Bool { begun.isEmpty }
+    /// Unfinished messages.
+    package var count: Int { begun.count }
 
     /// Begins a message whose first bytes are less than `total`; false when `id` was begun before.
     package mutating func begin(_ id: UInt64, _ head: Head, first: ByteBuffer, total: Int, now: Instant)

@@ -52,7 +52,7 @@ package struct Hello: Hashable, Sendable {
     package var versionMin: UInt8 = Hello.version
     package var versionMax: UInt8 = Hello.version
     package var purpose: Purpose
-    package var features: UInt32 = 0
+    package var features: Features = []
     package var cluster: String
     package var node: NodeIdentity
     /// The node the dialler wants to reach (incarnation 0: any start of that name); nil: whoever answers.
@@ -66,6 +66,16 @@ package struct Hello: Hashable, Sendable {
     package var keyID: UInt32 = 0
     /// The signature; zero today.
     package var tag = AuthenticationTag()
+
+    /// What a side can do besides the least that every node of this version does.
+    package struct Features: OptionSet, Hashable, Sendable {
+        package let rawValue: UInt32
+        package init(rawValue: UInt32) { self.rawValue = rawValue }
+        /// It grants credit, and keeps to what is granted.
+        package static let credit = Features(rawValue: 1)
+        /// It knows a message that comes again on another persistent link.
+        package static let replay = Features(rawValue: 2)
+    }
 
     package enum Purpose: UInt8, Sendable {
         case persistent = 0
@@ -123,6 +133,8 @@ package struct MessageHead: Hashable, Sendable {
     package var kind: MessageKind
     package var settle: Settlement
     package var mandatory: Bool
+    /// True for one that was sent on a link which broke: the receiver may have it.
+    package var isAgain = false
     package var topic: Topic
     package var server: String?
     package var instance: String?
@@ -190,7 +202,7 @@ package struct ReplyHead: Hashable, Sendable {
     }
 }
 
-/// How much more of a topic (of every topic, when empty) the sender of this packet takes.
+/// How much more of a topic the sender of this packet takes.
 package struct Credit: Hashable, Sendable {
     package var topic: String
     package var messages: UInt32

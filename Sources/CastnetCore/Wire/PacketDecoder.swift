@@ -93,7 +93,7 @@ extension Hello {
         let versions = (try body.read(UInt8.self), try body.read(UInt8.self))
         if versions.0 > versions.1 { throw .version }
         guard let purpose = Purpose(rawValue: try body.read()) else { throw .range }
-        let features: UInt32 = try body.read()
+        let features = Features(rawValue: try body.read())
         let cluster = try body.readShortText(max: 64)
         self.init(purpose: purpose, cluster: cluster, node: try body.readNode(), messageMax: 0)
         (versionMin, versionMax) = versions
@@ -125,6 +125,7 @@ extension MessageHead {
             topic: topic, server: server, instance: instance, sequence: sequence, sentAtMicroseconds: sentAt,
             timeLeftMicroseconds: timeLeft, carrierChange: change, headers: try body.readHeaders(),
             total: try body.read())
+        isAgain = flags & 8 != 0
     }
 }
 

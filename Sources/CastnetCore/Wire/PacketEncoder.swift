@@ -60,7 +60,7 @@ extension ByteBuffer {
         writeInteger(hello.versionMin)
         writeInteger(hello.versionMax)
         writeInteger(hello.purpose.rawValue)
-        writeInteger(hello.features)
+        writeInteger(hello.features.rawValue)
         writeShortText(hello.cluster)
         writeNode(hello.node)
         writeShortText(hello.expected?.name ?? "")
@@ -77,6 +77,7 @@ extension ByteBuffer {
         var flags: UInt8 = head.settle == .processed ? 1 : 0
         if head.mandatory { flags |= 2 }
         if head.carrierChange != nil { flags |= 4 }
+        if head.isAgain { flags |= 8 }
         writeKind(.message, flags: flags)
         writeInteger(head.kind.code)
         writeInteger(UInt8(0))

@@ -12,15 +12,14 @@ struct PartFrame: Sendable {
 
     /// Nil for every other frame, sound or not: `FrameDecoder` says what that one is.
     init?(_ bytes: RawSpan) {
-        guard bytes.byteCount > Self.headLength, let header = try? FrameHeader(bytes),
-            !header.isHead, !header.isAgain
-        else { return nil }
+        guard bytes.byteCount > Self.headLength else { return nil }
         let record = FrameWire.headerLength
         let kind = bytes.bigEndian(at: record, as: UInt8.self)
         let length = bytes.bigEndian(at: record + 1, as: UInt16.self)
         let body = record + FrameWire.recordHeadLength
         guard kind == FrameRecord.Kind.chunk, body + Int(length) == bytes.byteCount,
-            bytes.bigEndian(at: body, as: UInt8.self) & 1 == 0
+            bytes.bigEndian(at: body, as: UInt8.self) & 1 == 0,
+            let header = try? FrameHeader(bytes), !header.isHead, !header.isAgain
         else { return nil }
         number = bytes.bigEndian(at: body + 1, as: UInt64.self)
         offset = bytes.bigEndian(at: body + 9, as: UInt64.self)

@@ -40,6 +40,8 @@ struct LinkMachineTests {
         case .send(.heartbeat(let nonce)): "send heartbeat \(nonce)"
         case .send(.heartbeatAnswer(let nonce)): "send answer \(nonce)"
         case .send: "send"
+        case .reached(let nonce): "reached \(nonce)"
+        case .drain: "drain"
         case .peerLeaves(let taken): "peer leaves, took \(taken)"
         case .close(let reason, let goodbye, let taken):
             "close \(reason.rawValue)\(goodbye == nil ? "" : " with goodbye")"

@@ -8,17 +8,17 @@ import Synchronization
 /// It never swallows the server's first bytes: a real network delivers them before the end of the stream.
 final class CuttingRelay: Sendable {
     private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-    private let target: HostPort
     private let state: Mutex<State>
     private struct State {
+        var target: HostPort
+        var clients: [any Channel] = []
         var generator: SeededGenerator
         var cuts = 0
         var isCutting = true
     }
 
     init(to target: HostPort, seed: UInt64) {
-        self.target = target
-        state = Mutex(State(generator: SeededGenerator(seed: seed)))
+        state = Mutex(State(target: target, generator: SeededGenerator(seed: seed)))
     }
 
     var cuts: Int { state.withLock { $0.cuts } }
@@ -26,11 +26,26 @@ final class CuttingRelay: Sendable {
     /// From now on connections live.
     func stopCutting() { state.withLock { $0.isCutting = false } }
 
+    /// From now on connections go to another server.
+    func redirect(to target: HostPort) { state.withLock { $0.target = target } }
+
+    /// Cuts every connection there is, now.
+    func cutAll() async throws {
+        let clients = state.withLock { state in
+            defer { state.clients = [] }
+            return state.clients
+        }
+        for client in clients where client.isActive { try await client.close() }
+    }
+
     func listen() async throws -> HostPort {
         let channel = try await ServerBootstrap(group: group)
             .childChannelOption(.autoRead, value: false)
             .childChannelInitializer { [self] client in
-                let far = target
+                let far = self.state.withLock { state in
+                    state.clients.append(client)
+                    return state.target
+                }
                 return ClientBootstrap(group: client.eventLoop)
                     .connect(host: far.host, port: Int(far.port))
                     .flatMap { server in

@@ -43,6 +43,8 @@ final class RawPeer: ChannelInboundHandler, Sendable {
     }
 
     func say(_ bytes: ByteBuffer) { state.withLock { $0.channel }?.writeAndFlush(bytes, promise: nil) }
+    /// Ends this side; what the other says still comes.
+    func endOutput() { state.withLock { $0.channel }?.close(mode: .output, promise: nil) }
     func close() { state.withLock { $0.channel }?.close(promise: nil) }
 
     var isClosed: Bool { state.withLock { $0.isClosed } }

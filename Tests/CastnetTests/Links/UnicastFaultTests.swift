@@ -197,15 +197,25 @@ struct UnicastFaultTests {
     func limits() async throws {
         let full = UnicastPeer("full") { $0.limits.connections = 2 }
         let address = try await full.bind()
-        let clients = [try await RawPeer.dial(address), try await RawPeer.dial(address)]
-        try await eventually("two are in") { full.count(.linkAccepted) == 2 }
+        let clients = [
+            try await RawPeer.dial(address, greeting: RawPeer.bytes([hello("x")])),
+            try await RawPeer.dial(address, greeting: RawPeer.bytes([hello("y")])),
+        ]
+        try await eventually("two are in") { try await full.snapshot().filter(\.isOpen).count == 2 }
         let third = try await RawPeer.dial(address)
         try await eventually("the third is out") { third.isClosed && full.count(.limitConnectionsHit) == 1 }
         clients[0].close()
         try await eventually("one left") { full.count(.linkClosedFailed) == 1 }
-        let fourth = try await RawPeer.dial(address, greeting: RawPeer.bytes([hello("x")]))
+        let stranger = try await RawPeer.dial(address)
         try await eventually("there is room again") { full.count(.linkAccepted) == 3 }
-        fourth.close()
+        let node = try await RawPeer.dial(address, greeting: RawPeer.bytes([hello("z")]))
+        try await eventually("who says nothing makes room") {
+            let open = try await full.snapshot().filter(\.isOpen)
+            return stranger.isClosed && open.count == 2
+        }
+        #expect(stranger.goodbye?.reason == .limit)
+        #expect(!clients[1].isClosed)
+        node.close()
         clients[1].close()
 
         let narrow = UnicastPeer("narrow") { $0.limits.perPeer = 1 }

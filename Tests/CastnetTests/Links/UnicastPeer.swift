@@ -31,6 +31,7 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
     private var others: [Member] = []
     private var handling: Handling
     private var held: [Delivery] = []
+    private var answered: String?
     private let inbox = Mutex<[(topic: Topic, sequence: UInt64, bytes: Int, from: NodeIdentity)]>([])
     let repairs = Mutex<[(packet: RepairPacket, from: NodeIdentity)]>([])
     let endedRepairLinks = Mutex<[NodeIdentity]>([])
@@ -146,6 +147,9 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
         }.get()
     }
 
+    /// Messages of this topic are answered whatever becomes of the others.
+    func answersFrom(topic: String) async throws { try await loop.submit { self.answered = topic }.get() }
+
     func count(_ counter: Counter) -> Int { Int(counters.values[counter]) }
     var received: [(topic: Topic, sequence: UInt64, bytes: Int, from: NodeIdentity)] { inbox.withLock { $0 } }
     var copiesEnded: [(member: NodeIdentity, outcome: Outcome)] { endings.withLock { $0 } }
@@ -164,6 +168,10 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
         let record = delivery.record
         inbox.withLock {
             $0.append((record.topic, record.firstSequence, record.body.readableBytes, record.from))
+        }
+        if record.topic.name == answered {
+            delivery.answer?.give(Answer(.accepted))
+            return true
         }
         switch handling {
         case .echo:

@@ -1,0 +1,136 @@
+import CastnetCore
+import NIOCore
+
+/// What arrives on a link.
+extension Link {
+    func deliver(_ packet: Packet) {
+        lastUsedAt = owner.now
+        switch packet {
+        case .message(let head, let bytes): received(head, bytes)
+        case .reply(let head, let bytes): received(head, bytes)
+        case .chunk(let id, let isReply, let bytes): isReply ? replyChunk(id, bytes) : messageChunk(id, bytes)
+        case .cancel(let id):
+            if let head = messages.forget(id) {
+                unanswered -= 1
+                finished(head.topic, bytes: Int(clamping: head.total))
+            }
+            account()
+        case .credit(let credit): granted(credit)
+        case .repair(let repair): owner.received(repair, on: self)
+        default: break
+        }
+    }
+
+    /// Tells `owner` how the bytes of unfinished messages and replies have changed.
+    func account() {
+        let held = messages.heldBytes + replies.heldBytes
+        owner.assembledBytes += held - accountedBytes
+        accountedBytes = held
+    }
+
+    private func received(_ head: MessageHead, _ bytes: ByteBuffer) {
+        unanswered += 1
+        let size = Int(clamping: head.total)
+        if ledger?.received(head.topic, bytes: size) == false {
+            return perform(machine.exceeded("the credit of \(head.topic) is used up"))
+        }
+        let limit = owner.configuration.limits.message
+        guard head.total <= UInt64(limit) else {
+            owner.counters.add(.limitMessageHit)
+            return refuse(head, .rejected, "limits.message: \(head.total) bytes; this node takes \(limit)")
+        }
+        if UInt64(bytes.readableBytes) == head.total {
+            return received(whole: head, bytes)
+        }
+        guard owner.mayAssemble else { return refuseUnheld(head) }
+        if !messages.begin(head.id, head, first: bytes, total: Int(head.total), now: owner.now) {
+            perform(machine.malformed(.inconsistent))
+        }
+        account()
+    }
+
+    private func refuseUnheld(_ head: MessageHead) {
+        owner.counters.add(.limitMemoryHit)
+        refuse(head, .released, "limits.memory: no room for a message of \(head.total) bytes")
+    }
+
+    private func refuse(_ head: MessageHead, _ outcome: Outcome, _ why: String) {
+        finished(head.topic, bytes: Int(clamping: head.total))
+        send(ReplyHead(id: head.id, outcome: outcome, why: why, total: 0), ByteBuffer())
+    }
+
+    /// A message has come whole; one that came before over another link is not handled twice.
+    private func received(whole head: MessageHead, _ payload: ByteBuffer) {
+        guard let memory else { return owner.received(head, payload, on: self) }
+        if head.isAgain {
+            switch memory.again(head.id, on: self) {
+            case .new: break
+            case .running:
+                owner.counters.add(.linkMessagesAgain)
+                return
+            case .answered(let reply, let payload):
+                owner.counters.add(.linkMessagesAgain)
+                finished(head.topic, bytes: Int(clamping: head.total))
+                guard let payload else { return sendUnkept(reply) }
+                return send(reply, payload)
+            case .forgotten:
+                return refuse(head, .lost, "it may have been handled before: that is no longer known here")
+            }
+        }
+        memory.began(head.id, on: self)
+        owner.received(head, payload, on: self)
+    }
+
+    /// It was handled, but its answer was too large to be kept.
+    private func sendUnkept(_ reply: ReplyHead) {
+        let why = "it was handled (\(reply.outcome.rawValue)); its answer was lost with the connection"
+        send(ReplyHead(id: reply.id, outcome: .lost, why: why, total: 0), ByteBuffer())
+    }
+
+    private func messageChunk(_ id: UInt64, _ bytes: ByteBuffer) {
+        defer { account() }
+        if !owner.mayAssemble, let head = messages.forget(id) { return refuseUnheld(head) }
+        switch messages.chunk(id, bytes) {
+        case .more: break
+        case .whole(var head, let payload, let since):
+            // Its deadline has been running while the parts came.
+            let elapsed = UInt64(max(0, (owner.now - since).nanoseconds / 1000))
+            head.timeLeftMicroseconds -= min(elapsed, head.timeLeftMicroseconds)
+            received(whole: head, payload)
+        case .stray: owner.counters.add(.linkChunksStray)
+        case .inconsistent: perform(machine.malformed(.inconsistent))
+        }
+    }
+
+    private func received(_ head: ReplyHead, _ bytes: ByteBuffer) {
+        guard assigned[head.id] != nil else { return owner.counters.add(.linkRepliesLate) }
+        if UInt64(bytes.readableBytes) == head.total { return owner.answered(head, bytes, on: self) }
+        let limit = owner.configuration.limits.message
+        if head.total > UInt64(limit) {
+            owner.counters.add(.limitMessageHit)
+            owner.unanswerable(
+                head, "limits.message: a reply of \(head.total) bytes; this node takes \(limit)")
+        } else if !owner.mayAssemble {
+            unheldReply(head)
+        } else if !replies.begin(head.id, head, first: bytes, total: Int(head.total), now: owner.now) {
+            perform(machine.malformed(.inconsistent))
+        }
+        account()
+    }
+
+    private func unheldReply(_ head: ReplyHead) {
+        owner.counters.add(.limitMemoryHit)
+        owner.unanswerable(head, "limits.memory: no room for a reply of \(head.total) bytes")
+    }
+
+    private func replyChunk(_ id: UInt64, _ bytes: ByteBuffer) {
+        defer { account() }
+        if !owner.mayAssemble, let head = replies.forget(id) { return unheldReply(head) }
+        switch replies.chunk(id, bytes) {
+        case .more: break
+        case .whole(let head, let payload, _): owner.answered(head, payload, on: self)
+        case .stray: owner.counters.add(.linkChunksStray)
+        case .inconsistent: perform(machine.malformed(.inconsistent))
+        }
+    }
+}

@@ -1,0 +1,145 @@
+import CastnetCore
+import NIOCore
+
+/// What leaves on a link.
+extension Link {
+    /// Takes a message of this node on; it leaves as soon as the link takes it.
+    func assign(_ id: UInt64) {
+        assigned[id] = 0
+        if isConnected, queue.isEmpty, isWritable { return transmit(id) }
+        queue.append(id)
+        // Those that ended meanwhile must not pile up while the channel is stuck.
+        queue.compact(open: assigned.count) { assigned[$0] == 0 }
+    }
+
+    /// The message has ended or goes another way. The peer is told where it cannot know: when bytes are
+    /// still missing, or when nobody waits for the answer (`isUnwanted`).
+    func unassign(_ id: UInt64, isUnwanted: Bool = false) {
+        guard let ordinal = assigned.removeValue(forKey: id) else { return }
+        replies.forget(id)
+        account()
+        let isCut = chunks.forget(id, isReply: false)
+        if isCut || (isUnwanted && ordinal > 0) { send(.cancel(id: id)) }
+    }
+
+    /// Forgets every message of this node, and returns those it had, the oldest first.
+    func takeAssigned() -> [(id: UInt64, mayHaveBeenTaken: Bool)] {
+        defer { assigned = [:] }
+        return assigned.keys.sorted().map { ($0, mayHaveBeenTaken($0)) }
+    }
+
+    func sendUnsent() {
+        while isConnected, isWritable, let id = queue.next() {
+            if assigned[id] == 0 { transmit(id) }
+        }
+    }
+
+    private func transmit(_ id: UInt64) {
+        guard let (head, payload) = owner.content(of: id) else { return }
+        guard queue.begins(id, head.topic, bytes: payload.readableBytes) else {
+            owner.counters.add(.linkCreditWaits)
+            return queue.compact(open: assigned.count) { assigned[$0] == 0 }
+        }
+        sentCount += 1
+        assigned[id] = sentCount
+        lastUsedAt = owner.now
+        var rest = payload
+        let first = rest.readSlice(length: min(rest.readableBytes, Packet.chunkBytes)) ?? ByteBuffer()
+        send(.message(head, first))
+        chunks.append(id, isReply: false, rest)
+        pump()
+    }
+
+    /// The peer takes more of a topic.
+    func granted(_ credit: Credit) {
+        queue.granted(credit)
+        sendUnsent()
+    }
+
+    /// True where everything of this node has left, so that a topic may go on over another link.
+    var mayHandOver: Bool { wasOpen && isConnected && queue.isEmpty && queue.waitingCount == 0 && chunks.isEmpty }
+
+    /// Holds `topic` back until the peer has taken in what `older` has sent it.
+    func follow(_ older: Link, topic: Topic) {
+        guard !older.assigned.isEmpty else { return }
+        queue.hold(topic)
+        older.perform(older.machine.probe())
+        older.handovers[older.machine.nonce] = { [self] in
+            queue.release(topic)
+            sendUnsent()
+        }
+    }
+
+    /// A message of the peer is finished here, answered or not: its credit is worth something again.
+    func finished(_ topic: Topic, bytes: Int) {
+        guard let credit = ledger?.finished(topic, bytes: bytes) else { return }
+        send(.credit(credit))
+    }
+
+    /// Answers a message of the peer.
+    func send(_ head: ReplyHead, _ payload: ByteBuffer) {
+        unanswered -= 1
+        lastUsedAt = owner.now
+        var rest = payload
+        let first = rest.readSlice(length: min(rest.readableBytes, Packet.chunkBytes)) ?? ByteBuffer()
+        send(.reply(head, first))
+        chunks.append(head.id, isReply: true, rest)
+        pump()
+        closeIfDrained()
+    }
+
+    /// Asks the peer for missing frames, as soon as there is a connection.
+    func ask(_ request: RepairPacket) {
+        guard isConnected else { return requests[request.question] = request }
+        lastUsedAt = owner.now
+        send(.repair(request))
+        closeIfDone(linger: Unicast.repairLinger)
+    }
+
+    /// Sends the peer frames it asked for; `written` hears when they have left, or never will.
+    func answer(_ packet: RepairPacket, written: @escaping @Sendable () -> Void) {
+        guard isConnected, let context else { return written() }
+        lastUsedAt = owner.now
+        outgoing.write(.repair(packet))
+        let bytes = outgoing
+        outgoing = context.channel.allocator.buffer(capacity: 4096)
+        let promise = context.eventLoop.makePromise(of: Void.self)
+        promise.futureResult.whenComplete { _ in written() }
+        context.writeAndFlush(wrapOutboundOut(bytes), promise: promise)
+    }
+
+    func send(_ packet: Packet) {
+        guard isConnected else { return }
+        outgoing.write(packet)
+        if outgoing.readableBytes > 64 << 10 {
+            flush()
+        } else if !isDirty {
+            isDirty = true
+            owner.needsFlush(self)
+        }
+    }
+
+    /// Cuts chunks in turns while the channel takes them; their bytes are not copied.
+    func pump() {
+        while isConnected, isWritable, let context, let chunk = chunks.next() {
+            outgoing.writeChunkHead(chunk.id, isReply: chunk.isReply, count: chunk.bytes.readableBytes)
+            write()
+            context.writeAndFlush(wrapOutboundOut(chunk.bytes), promise: nil)
+        }
+    }
+
+    func flush() {
+        isDirty = false
+        guard let context, closedBecause == nil, outgoing.readableBytes > 0 else { return }
+        write()
+        context.flush()
+        adjustReading()
+    }
+
+    func write() {
+        guard let context, outgoing.readableBytes > 0 else { return }
+        let bytes = outgoing
+        outgoing = context.channel.allocator.buffer(capacity: 4096)
+        context.write(wrapOutboundOut(bytes), promise: nil)
+    }
+}

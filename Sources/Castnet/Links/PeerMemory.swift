@@ -1,0 +1,67 @@
+import CastnetCore
+import NIOCore
+
+/// What is known of the messages that one start of a peer sent over its persistent links: shared by those
+/// links.
+final class PeerMemory {
+    fileprivate var window: ReplayWindow<WeakLink>
+    /// Links that use it now, and since when there is none.
+    fileprivate var links = 0
+    fileprivate var unusedSince: Instant?
+
+    /// A message came whole for the first time.
+    func began(_ id: UInt64, on link: Link) { window.began(id, from: WeakLink(link: link)) }
+
+    /// A message came again, on `link`.
+    func again(_ id: UInt64, on link: Link) -> ReplayWindow<WeakLink>.Verdict {
+        window.again(id, by: WeakLink(link: link))
+    }
+
+    /// Remembers an answer; returns the link it goes to, as far as that still is.
+    func answer(_ head: ReplyHead, _ payload: ByteBuffer) -> Link? { window.answer(head, payload)?.link }
+
+    fileprivate init(forgotten: UInt64) { window = ReplayWindow(forgotten: forgotten) }
+}
+
+/// The memories of all peers, on the node's event loop.
+///
+/// One without links goes after ``keptFor``; of it remains up to which message something may have come.
+struct PeerMemories {
+    static let keptFor = Duration.seconds(60)
+
+    private var memories: [NodeIdentity: PeerMemory] = [:]
+    private var forgotten: [NodeIdentity: UInt64] = [:]
+    /// What is no longer known even so: every message that comes again may have come before.
+    private var hasForgottenPeers = false
+    private let peersMax: Int
+
+    init(peersMax: Int) { self.peersMax = peersMax }
+
+    /// The memory for one more link of `peer`.
+    mutating func open(for peer: NodeIdentity, now: Instant) -> PeerMemory {
+        let memory =
+            memories[peer]
+            ?? PeerMemory(forgotten: forgotten.removeValue(forKey: peer) ?? (hasForgottenPeers ? .max : 0))
+        memory.links += 1
+        memory.unusedSince = nil
+        memories[peer] = memory
+        forgetUnused(now: now)
+        return memory
+    }
+
+    func close(_ memory: PeerMemory, now: Instant) {
+        memory.links -= 1
+        if memory.links == 0 { memory.unusedSince = now }
+    }
+
+    private mutating func forgetUnused(now: Instant) {
+        for (peer, memory) in memories {
+            guard let since = memory.unusedSince, now >= since + Self.keptFor else { continue }
+            memories[peer] = nil
+            forgotten[peer] = memory.window.idMax
+        }
+        guard forgotten.count > peersMax else { return }
+        forgotten = [:]
+        hasForgottenPeers = true
+    }
+}

@@ -1,0 +1,34 @@
+import NIOCore
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#else
+    import Darwin
+#endif
+
+/// What a link wants of TCP, once its peer has said who it is.
+enum TCPTuning {
+    /// So much of what was written may wait in the kernel for its first transmission: a small message that
+    /// follows a large one waits for this and no more.
+    private static let unsentMax = 128 << 10
+
+    static func apply(to channel: any Channel, hasHeartbeats: Bool) {
+        #if os(Linux)
+            set(channel, TCP_NOTSENT_LOWAT, unsentMax)
+            guard !hasHeartbeats else { return }
+            // Without heartbeats the kernel finds out that the peer is gone: after half a minute.
+            channel.setOption(.socketOption(.so_keepalive), value: 1).whenFailure { _ in }
+            set(channel, TCP_KEEPIDLE, 15)
+            set(channel, TCP_KEEPINTVL, 5)
+            set(channel, TCP_KEEPCNT, 3)
+            set(channel, TCP_USER_TIMEOUT, 30_000)
+        #endif
+    }
+
+    private static func set(_ channel: any Channel, _ option: CInt, _ value: Int) {
+        // What the system does not know costs only its benefit.
+        channel.setOption(.tcpOption(.init(rawValue: option)), value: value).whenFailure { _ in }
+    }
+}
