@@ -112,6 +112,12 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Tests/Simulator", swiftSettings: dialect),
+        .executableTarget(
+            name: "Cycles",
+            dependencies: [
+                "Castnet", nioCore, .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Tests/Cycles", swiftSettings: dialect),
         .testTarget(
             name: "LabTests", dependencies: ["CastnetLab", "Castnet", "CastnetTestKit"],
             swiftSettings: dialect),

@@ -8,13 +8,13 @@ source "$(dirname "$0")/lib.sh" "$@"
 simulated() {
     local crowd=10000 common=1000 result
     ((QUICK)) && common=200
-    build_simulator
-    result=$("$SIMULATOR" crowd --members "$crowd")
+    build_test_program Simulator
+    result=$("$PROGRAM" crowd --members "$crowd")
     echo "$result"
     check_json "$crowd simulated: at most 2,000 reports a second" "$result" '.reports_per_s_max <= 2000'
     check_json "$crowd simulated: receipts within 15 s" "$result" \
         '.receipts_complete_s > 0 and .receipts_complete_s <= 15 and .faults == ""'
-    result=$("$SIMULATOR" common-loss --members "$common")
+    result=$("$PROGRAM" common-loss --members "$common")
     echo "$result"
     judge "$common simulated" "$result"
     check_json "$common simulated: nothing false" "$result" '.faults == ""'

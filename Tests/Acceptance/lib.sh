@@ -86,16 +86,16 @@ finish() {
     exit $((failed > 0))
 }
 
-# build_simulator [CONFIGURATION]: the simulator of a release build, or of another, in SIMULATOR. Outside the
-# lab, which has no network.
-build_simulator() {
-    local configuration=${1:-release}
-    if ! (cd "$ROOT" && swift build -c "$configuration" --product Simulator) >"$WORK/build" 2>&1; then
+# build_test_program NAME [CONFIGURATION]: a program of Tests/, of a release build or of another, in PROGRAM.
+# Outside the lab, which has no network.
+build_test_program() {
+    local configuration=${2:-release}
+    if ! (cd "$ROOT" && swift build -c "$configuration" --product "$1") >"$WORK/build" 2>&1; then
         tail -n 20 "$WORK/build"
-        fail "the simulator is not built"
+        fail "$1 is not built"
         finish
     fi
-    SIMULATOR=$(cd "$ROOT" && swift build -c "$configuration" --show-bin-path)/Simulator
+    PROGRAM=$(cd "$ROOT" && swift build -c "$configuration" --show-bin-path)/$1
 }
 
 # on HOST COMMAND…: a command on a host of the lab, for a minute at most.

@@ -9,8 +9,8 @@ seconds=20 seeds=300
 rate=50
 # The simulator needs no lab, and is built before there is one.
 if [ "${CASTNET_LAB:-}" != 1 ]; then
-    build_simulator
-    result=$("$SIMULATOR" seeds --members 32 --count "$seeds")
+    build_test_program Simulator
+    result=$("$PROGRAM" seeds --members 32 --count "$seeds")
     echo "$result"
     check_json "32 simulated members, $seeds seeds: no row is false, none is missing" \
         "$(tail -n 1 <<<"$result")" ".seeds == $seeds and .failed == 0 and .receipt_rows > 32 * $seeds"

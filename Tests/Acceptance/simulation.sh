@@ -5,19 +5,19 @@ source "$(dirname "$0")/lib.sh" "$@"
 
 seeds=5000
 ((QUICK)) && seeds=400
-build_simulator
-result=$("$SIMULATOR" seeds --count "$seeds" | tee /dev/stderr | grep '"what"')
+build_test_program Simulator
+result=$("$PROGRAM" seeds --count "$seeds" | tee /dev/stderr | grep '"what"')
 echo "$result"
 check_json "$seeds seeds, none fails" "$result" ".seeds == $seeds and .failed == 0"
 check_json "within five minutes" "$result" '.seconds <= 300'
-again() { "$SIMULATOR" seeds --count 200 | jq -c 'del(.seconds)'; }
+again() { "$PROGRAM" seeds --count 200 | jq -c 'del(.seconds)'; }
 check "seeds come out alike when they are run again" 'again >"$WORK/a" && again | cmp -s - "$WORK/a"'
-check "one command runs one seed again" '"$SIMULATOR" seed 7 | grep -q "delivered: [1-9]"'
+check "one command runs one seed again" '"$PROGRAM" seed 7 | grep -q "delivered: [1-9]"'
 check "a release build has no planted bugs" \
-    '"$SIMULATOR" planted >"$WORK/none"; [ $? = 64 ] && grep -q "no planted bugs" "$WORK/none"'
+    '"$PROGRAM" planted >"$WORK/none"; [ $? = 64 ] && grep -q "no planted bugs" "$WORK/none"'
 
-build_simulator debug
-planted=$("$SIMULATOR" planted)
+build_test_program Simulator debug
+planted=$("$PROGRAM" planted)
 echo "$planted"
 check_json "every planted bug is found, at least twelve" "$(tail -n 1 <<<"$planted")" \
     '.caught == .planted and .caught >= 12'

@@ -229,7 +229,7 @@ public struct ConfigurationKey: Sendable {
             "policies[].heartbeat", "2s", .duration(.milliseconds(10)...(.seconds(3600))),
             "The heartbeat interval of a persistent link; less than half the idle time (linger)."),
         .init(
-            "policies[].connections", "1", .count(1...64),
+            "policies[].connections", "1", .count(1...1024),
             "Connections per topic and peer of a persistent rule."),
         .init(
             "policies[].balance", "round-robin", .words(Route.Balance.allCases.map(\.rawValue)),

@@ -3,6 +3,9 @@ import NIOCore
 
 /// What arrives on a link.
 extension Link {
+    /// Replies are confirmed in batches; those behind the last batch with the next heartbeat.
+    private static let confirmedEvery: UInt64 = 64
+
     func deliver(_ packet: Packet) {
         lastUsedAt = owner.now
         switch packet {
@@ -16,6 +19,7 @@ extension Link {
             }
             account()
         case .credit(let credit): granted(credit)
+        case .confirmed(let count): memory?.window.confirmed(count, on: number)
         case .repair(let repair): owner.received(repair, on: self)
         default: break
         }
@@ -63,7 +67,7 @@ extension Link {
     private func received(whole head: MessageHead, _ payload: ByteBuffer) {
         guard let memory else { return owner.received(head, payload, on: self) }
         if head.isAgain {
-            switch memory.again(head.id, on: self) {
+            switch memory.window.again(head.id, by: number) {
             case .new: break
             case .running:
                 owner.counters.add(.linkMessagesAgain)
@@ -77,7 +81,7 @@ extension Link {
                 return refuse(head, .lost, "it may have been handled before: that is no longer known here")
             }
         }
-        memory.began(head.id, on: self)
+        memory.window.began(head.id)
         owner.received(head, payload, on: self)
     }
 
@@ -103,6 +107,8 @@ extension Link {
     }
 
     private func received(_ head: ReplyHead, _ bytes: ByteBuffer) {
+        repliesBegun += 1
+        if repliesBegun >= repliesConfirmed + Self.confirmedEvery { confirmReplies() }
         guard assigned[head.id] != nil else { return owner.counters.add(.linkRepliesLate) }
         if UInt64(bytes.readableBytes) == head.total { return owner.answered(head, bytes, on: self) }
         let limit = owner.configuration.limits.message
@@ -112,10 +118,21 @@ extension Link {
                 head, "limits.message: a reply of \(head.total) bytes; this node takes \(limit)")
         } else if !owner.mayAssemble {
             unheldReply(head)
-        } else if !replies.begin(head.id, head, first: bytes, total: Int(head.total), now: owner.now) {
+        } else if replies.begin(head.id, head, first: bytes, total: Int(head.total), now: owner.now) {
+            repliesUnfinished[head.id] = repliesBegun
+        } else {
             perform(machine.malformed(.inconsistent))
         }
         account()
+    }
+
+    /// Tells the peer which answers it need not remember: all up to the first that has not come whole.
+    func confirmReplies() {
+        guard features.contains(.replay), carrier == .persistent, key != nil else { return }
+        let whole = repliesUnfinished.values.min().map { $0 - 1 } ?? repliesBegun
+        guard whole > repliesConfirmed else { return }
+        repliesConfirmed = whole
+        send(.confirmed(whole))
     }
 
     private func unheldReply(_ head: ReplyHead) {
@@ -128,7 +145,9 @@ extension Link {
         if !owner.mayAssemble, let head = replies.forget(id) { return unheldReply(head) }
         switch replies.chunk(id, bytes) {
         case .more: break
-        case .whole(let head, let payload, _): owner.answered(head, payload, on: self)
+        case .whole(let head, let payload, _):
+            repliesUnfinished[id] = nil
+            owner.answered(head, payload, on: self)
         case .stray: owner.counters.add(.linkChunksStray)
         case .inconsistent: perform(machine.malformed(.inconsistent))
         }

@@ -16,7 +16,7 @@ extension Link {
     /// still missing, or when nobody waits for the answer (`isUnwanted`).
     func unassign(_ id: UInt64, isUnwanted: Bool = false) {
         guard let ordinal = assigned.removeValue(forKey: id) else { return }
-        replies.forget(id)
+        if replies.forget(id) != nil { repliesUnfinished[id] = nil }
         account()
         let isCut = chunks.forget(id, isReply: false)
         if isCut || (isUnwanted && ordinal > 0) { send(.cancel(id: id)) }
@@ -57,7 +57,9 @@ extension Link {
     }
 
     /// True where everything of this node has left, so that a topic may go on over another link.
-    var mayHandOver: Bool { wasOpen && isConnected && queue.isEmpty && queue.waitingCount == 0 && chunks.isEmpty }
+    var mayHandOver: Bool {
+        wasOpen && isConnected && queue.isEmpty && queue.waitingCount == 0 && chunks.isEmpty
+    }
 
     /// Holds `topic` back until the peer has taken in what `older` has sent it.
     func follow(_ older: Link, topic: Topic) {
@@ -80,6 +82,7 @@ extension Link {
     func send(_ head: ReplyHead, _ payload: ByteBuffer) {
         unanswered -= 1
         lastUsedAt = owner.now
+        memory?.window.answered(head, payload, on: number)
         var rest = payload
         let first = rest.readSlice(length: min(rest.readableBytes, Packet.chunkBytes)) ?? ByteBuffer()
         send(.reply(head, first))

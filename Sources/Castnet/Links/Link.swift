@@ -59,6 +59,11 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     var chunks = ChunkQueue()
     var messages = PartAssembler<MessageHead>()
     var replies = PartAssembler<ReplyHead>()
+    /// Replies that have begun to arrive, those of them that have not come whole, by id, and how many of the
+    /// first the peer knows to be here.
+    var repliesBegun: UInt64 = 0
+    var repliesUnfinished: [UInt64: UInt64] = [:]
+    var repliesConfirmed: UInt64 = 0
     /// What `owner` knows of the bytes in unfinished messages and replies.
     var accountedBytes = 0
     /// Requests for missing frames that wait for the connection: the newest of each kind and stream.
@@ -192,7 +197,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     package func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         guard let event = event as? ChannelEvent, case .inputClosed = event else { return }
         owner.tick()
-        perform(machine.inputClosed())
+        perform(machine.inputClosed(now: owner.now))
+        arm()
         owner.flushLinks()
     }
 
@@ -210,7 +216,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         lingerTimer?.cancel()
         for handover in handovers.values { handover() }
         handovers = [:]
-        if let memory { owner.memories.close(memory, now: owner.now) }
+        if let memory { owner.memories.close(number, of: memory, now: owner.now) }
         messages.forgetAll()
         replies.forgetAll()
         account()
@@ -251,7 +257,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         if key == nil {
             if features.contains(.credit) { ledger = CreditLedger() }
             if features.contains(.replay), carrier == .persistent, let peer {
-                memory = owner.memories.open(for: peer, now: owner.now)
+                memory = owner.memories.open(number, of: peer, now: owner.now)
             }
         } else if !features.contains(.credit) {
             queue.ignoreCredit()
@@ -338,6 +344,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
             // Who does not listen must not conclude that nobody speaks.
             if isHeldBack { machine.heard(now: owner.now) }
             perform(machine.timerFired(now: owner.now))
+            confirmReplies()
             flush()
             arm()
         }

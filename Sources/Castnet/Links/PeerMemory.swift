@@ -4,21 +4,9 @@ import NIOCore
 /// What is known of the messages that one start of a peer sent over its persistent links: shared by those
 /// links.
 final class PeerMemory {
-    fileprivate var window: ReplayWindow<WeakLink>
-    /// Links that use it now, and since when there is none.
-    fileprivate var links = 0
+    var window: ReplayWindow
+    /// Since when it has no link.
     fileprivate var unusedSince: Instant?
-
-    /// A message came whole for the first time.
-    func began(_ id: UInt64, on link: Link) { window.began(id, from: WeakLink(link: link)) }
-
-    /// A message came again, on `link`.
-    func again(_ id: UInt64, on link: Link) -> ReplayWindow<WeakLink>.Verdict {
-        window.again(id, by: WeakLink(link: link))
-    }
-
-    /// Remembers an answer; returns the link it goes to, as far as that still is.
-    func answer(_ head: ReplyHead, _ payload: ByteBuffer) -> Link? { window.answer(head, payload)?.link }
 
     fileprivate init(forgotten: UInt64) { window = ReplayWindow(forgotten: forgotten) }
 }
@@ -38,20 +26,20 @@ struct PeerMemories {
     init(peersMax: Int) { self.peersMax = peersMax }
 
     /// The memory for one more link of `peer`.
-    mutating func open(for peer: NodeIdentity, now: Instant) -> PeerMemory {
+    mutating func open(_ link: UInt64, of peer: NodeIdentity, now: Instant) -> PeerMemory {
         let memory =
             memories[peer]
             ?? PeerMemory(forgotten: forgotten.removeValue(forKey: peer) ?? (hasForgottenPeers ? .max : 0))
-        memory.links += 1
+        memory.window.opened(link)
         memory.unusedSince = nil
         memories[peer] = memory
         forgetUnused(now: now)
         return memory
     }
 
-    func close(_ memory: PeerMemory, now: Instant) {
-        memory.links -= 1
-        if memory.links == 0 { memory.unusedSince = now }
+    func close(_ link: UInt64, of memory: PeerMemory, now: Instant) {
+        memory.window.closed(link)
+        if memory.window.openLinks == 0 { memory.unusedSince = now }
     }
 
     private mutating func forgetUnused(now: Instant) {

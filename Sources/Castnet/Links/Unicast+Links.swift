@@ -158,7 +158,8 @@ extension Unicast {
                 if let key = link.key { dials.unaffordable(link.number, to: key.peer, now: now) }
             case .failure(let error):
                 // A socket's path that is gone says nothing about the node; its last address does.
-                link.isRefused = (error as? IOError)?.errnoCode == ECONNREFUSED
+                link.isRefused =
+                    (error as? IOError)?.errnoCode == ECONNREFUSED
                     || (error as? NIOConnectionError).map(\.isRefusal) == true
                 link.addresses = Array(link.addresses.dropFirst())
                 link.addresses.isEmpty ? dialFailed(link, error) : connect(link)
@@ -301,7 +302,8 @@ extension Unicast {
 
     var usage: Usage {
         Usage(
-            connections: budget.openCount, connectionsMax: budget.linksMax, dials: dials.dialsInFlight, pendingCalls: outstanding.count)
+            connections: budget.openCount, connectionsMax: budget.linksMax, dials: dials.dialsInFlight,
+            pendingCalls: outstanding.count)
     }
 
     /// The links as `status` shows them.

@@ -359,7 +359,8 @@ package final class Unicast: @unchecked Sendable {
     /// Tries again at once where somebody can be dialled, otherwise when the first back-off is over.
     private func retryLater(_ id: UInt64, _ entry: Outstanding) {
         counters.add(.messagesRetried)
-        let candidates = (entry.replayTo ?? entry.pinned).map { [$0] } ?? members.members(serving: entry.message.topic)
+        let candidates =
+            (entry.replayTo ?? entry.pinned).map { [$0] } ?? members.members(serving: entry.message.topic)
         let waits = candidates.map { dials.backoffEnd($0.identity) ?? now }
         guard let earliest = waits.min(), earliest > now else { return route(id, entry) }
         loop.scheduleTask(deadline: earliest.nioDeadline) { [weak self] in
@@ -465,8 +466,13 @@ package final class Unicast: @unchecked Sendable {
             id: id, outcome: answer.outcome, why: answer.why, headers: answer.headers,
             total: UInt64(answer.payload.readableBytes))
         var way: Link? = link
-        if let memory = link.memory { way = memory.answer(head, answer.payload) }
+        if let memory = link.memory {
+            let number = memory.window.handled(id, on: link.number)
+            if number != link.number { way = links[number] }
+        }
         guard let way, way.isConnected else {
+            // It may be asked for again.
+            link.memory?.window.answered(head, answer.payload, on: link.number)
             counters.add(.linkRepliesUnsent)
             return nil
         }

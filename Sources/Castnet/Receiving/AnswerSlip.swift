@@ -38,7 +38,9 @@ package struct AnswerSlip: Sendable {
 
     /// What is left of the slip behind ``acknowledge()``; nil: nothing.
     package var finishing: AnswerSlip? {
-        guard case .alone(.link(let link, let id, let topic, let bytes), let desk) = holder else { return nil }
+        guard case .alone(.link(let link, let id, let topic, let bytes), let desk) = holder else {
+            return nil
+        }
         return AnswerSlip(.finishing(.link(link, id: id, topic: topic, bytes: bytes), desk))
     }
 

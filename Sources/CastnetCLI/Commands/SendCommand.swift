@@ -91,11 +91,14 @@ struct SendCommand: AsyncParsableCommand {
             throw error
         }
         let run = SendRun(node: node, command: self, target: target, fixed: fixed)
-        let sending = Task { await run.sendAll() }
+        let sending = Task { [stay] in
+            await run.sendAll()
+            // Cancelled, this is over at once.
+            if let stay { try? await Task.sleep(for: stay.duration) }
+        }
         let telling = Task { [stats] in if let stats { await run.tellStatistics(every: stats.duration) } }
         let watcher = Task { if await stop.first(within: .seconds(86_400 * 365)) != nil { sending.cancel() } }
         await sending.value
-        if let stay, !sending.isCancelled { try? await Task.sleep(for: stay.duration) }
         let snapshot = try? await node.snapshot()
         watcher.cancel()
         telling.cancel()

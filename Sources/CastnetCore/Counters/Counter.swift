@@ -163,10 +163,19 @@ public enum Counter: Int, CaseIterable, Sendable {
         ("link.packets.unknown", "packets", "Packets of unknown kinds, skipped."),
         ("link.replies.late", "replies", "Replies nobody waited for any more."),
         ("link.chunks.stray", "packets", "Chunks of messages that were given up."),
-        ("link.accepts.paused", "events", "Times connections past the limits stopped the listener for 10 ms."),
+        (
+            "link.accepts.paused", "events",
+            "Times connections past the limits stopped the listener for 10 ms."
+        ),
         ("link.descriptors.short", "events", "Times the process could open no socket for a link."),
-        ("link.credit.waits", "messages", "Messages that waited because their member takes no more of the topic."),
-        ("link.messages.again", "messages", "Messages that came again after a link broke, not handled twice."),
+        (
+            "link.credit.waits", "messages",
+            "Messages that waited because their member takes no more of the topic."
+        ),
+        (
+            "link.messages.again", "messages",
+            "Messages that came again after a link broke, not handled twice."
+        ),
         ("link.replies.unsent", "replies", "Replies whose link had ended."),
         ("link.topics.promoted", "topics", "Hot ephemeral topics that became persistent."),
         ("link.topics.demoted", "topics", "Promoted topics that cooled down."),

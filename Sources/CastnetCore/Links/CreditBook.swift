@@ -10,7 +10,7 @@ package struct CreditBook: Sendable {
 
     /// False where the peer grants none: then nothing is bounded here.
     package var isKept = true
-    private var spent: [Topic: (messages: Int, bytes: Int)] = [:]
+    private var spent = TopicTable<(messages: Int, bytes: Int)>()
 
     package init() {}
 
@@ -37,7 +37,7 @@ package struct CreditBook: Sendable {
 /// A message costs its topic the same as its sender from its arrival until it is finished here.
 /// What is finished is granted again in batches.
 package struct CreditLedger: Sendable {
-    private struct Account {
+    private struct Account: Sendable {
         /// What the peer has spent, as it knows: began and not granted again.
         var messages = 0
         var bytes = 0
@@ -49,7 +49,7 @@ package struct CreditLedger: Sendable {
     /// Topics whose account is kept while nothing of them is under way.
     private static let accountsKept = 1024
 
-    private var accounts: [Topic: Account] = [:]
+    private var accounts = TopicTable<Account>()
 
     package init() {}
 

@@ -110,7 +110,9 @@ package struct DialQueue: Sendable {
     /// links, are skipped.
     private mutating func nextPeer() -> (NodeIdentity, isUrgent: Bool)? {
         while let peer = readyUrgent.first {
-            if let entry = peers[peer], !entry.urgent.isEmpty, entry.links < perPeerMax { return (peer, true) }
+            if let entry = peers[peer], !entry.urgent.isEmpty, entry.links < perPeerMax {
+                return (peer, true)
+            }
             takeTurn(true)
         }
         while let peer = ready.first {

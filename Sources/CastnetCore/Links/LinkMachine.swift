@@ -48,10 +48,13 @@ package struct LinkMachine: ~Copyable {
         /// The peer said goodbye: nothing new goes to it, its last answers come; becomes closed.
         case left
         /// The dialler has ended its side of the stream; what came is still answered; becomes closed.
-        case draining
+        case draining(deadline: Instant)
         /// Over; nothing more happens.
         case closed
     }
+
+    /// How long answers to a dialler that has ended its side may take.
+    private static let drainTime = Duration.seconds(60)
 
     private let role: Role
     private let own: Hello
@@ -82,9 +85,9 @@ package struct LinkMachine: ~Copyable {
     /// When `timerFired` is due.
     package var nextDeadline: Instant? {
         switch state {
-        case .greeting(let deadline): deadline
+        case .greeting(let deadline), .draining(let deadline): deadline
         case .open, .leaving, .left: heartbeatInterval.map { min(beatAt + $0, heardAt + $0 * 3) }
-        case .dialling, .draining, .closed: nil
+        case .dialling, .closed: nil
         }
     }
 
@@ -109,6 +112,7 @@ package struct LinkMachine: ~Copyable {
         case (_, .heartbeat(let nonce)): return .send(.heartbeatAnswer(nonce))
         case (_, .heartbeatAnswer(let nonce)): return .reached(nonce)
         case (_, .credit): return role == .dialler ? .deliver(packet) : .none
+        case (_, .confirmed): return role == .acceptor ? .deliver(packet) : .none
         case (_, .message): return receivedMessage(packet)
         case (_, .reply), (_, .chunk), (_, .cancel), (_, .repair): return .deliver(packet)
         }
@@ -128,7 +132,9 @@ package struct LinkMachine: ~Copyable {
 
     package mutating func timerFired(now: Instant) -> Action {
         switch state {
-        case .dialling, .draining, .closed: return .none
+        case .dialling, .closed: return .none
+        case .draining(let deadline):
+            return now >= deadline ? end(.dead, .dead, "no answer to what came before the end") : .none
         case .greeting(let deadline):
             return now >= deadline ? end(.helloDeadline, .helloDeadline, "no hello in time") : .none
         case .open, .leaving, .left:
@@ -158,10 +164,10 @@ package struct LinkMachine: ~Copyable {
     }
 
     /// Nothing more comes from the peer, which may still read: a dialler that has said all it had to say.
-    package mutating func inputClosed() -> Action {
+    package mutating func inputClosed(now: Instant) -> Action {
         switch state {
         case .open where mayDrain, .leaving where mayDrain:
-            state = .draining
+            state = .draining(deadline: now + Self.drainTime)
             return .drain
         case .closed, .draining: return .none
         case .dialling, .greeting, .open, .leaving, .left:

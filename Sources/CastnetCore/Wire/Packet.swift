@@ -12,6 +12,8 @@ package enum Packet: Hashable, Sendable {
     case heartbeat(UInt64)
     case heartbeatAnswer(UInt64)
     case credit(Credit)
+    /// So many replies have come whole on this link, from its first one on.
+    case confirmed(UInt64)
     case repair(RepairPacket)
 
     /// The most bytes of a message in one packet: a large one is cut so that small ones pass between.
@@ -29,6 +31,7 @@ package enum Packet: Hashable, Sendable {
         case heartbeat = 0x20
         case heartbeatAnswer = 0x21
         case credit = 0x22
+        case confirmed = 0x23
         case repairRequest = 0x40
         case repairFrames = 0x41
         case repairGone = 0x42

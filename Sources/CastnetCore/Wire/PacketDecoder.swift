@@ -74,6 +74,7 @@ extension Packet {
         case .cancel: self = .cancel(id: try body.read())
         case .heartbeat: self = .heartbeat(try body.read())
         case .heartbeatAnswer: self = .heartbeatAnswer(try body.read())
+        case .confirmed: self = .confirmed(try body.read())
         case .credit:
             self = .credit(
                 Credit(topic: try body.readShortText(), messages: try body.read(), bytes: try body.read()))

@@ -25,6 +25,7 @@ extension ByteBuffer {
         case .cancel(let id): writeNumber(.cancel, id)
         case .heartbeat(let nonce): writeNumber(.heartbeat, nonce)
         case .heartbeatAnswer(let nonce): writeNumber(.heartbeatAnswer, nonce)
+        case .confirmed(let count): writeNumber(.confirmed, count)
         case .credit(let credit):
             writeKind(.credit)
             writeShortText(credit.topic)

@@ -173,34 +173,52 @@ import Testing
         #expect(queue.waitingCount == 0)
     }
 
-    @Test("what came before is known as far as it is remembered, and doubted past that")
+    @Test("what came before is known until its answer is confirmed, and doubted where it was forgotten")
     func replay() {
-        var window = ReplayWindow<Int>(answeredMax: 4, bytesMax: 100)
+        var window = ReplayWindow()
         let reply = { (id: UInt64) in ReplyHead(id: id, outcome: .accepted, total: 0) }
-        window.began(1, from: 10)
+        window.opened(10)
+        window.began(1)
+        window.opened(20)
         guard case .running = window.again(1, by: 20) else { return #expect(Bool(false), "not running") }
-        let found23 = window.answer(reply(1), ByteBuffer(string: "one"))
-        #expect(found23 == 20)
-        guard case .answered(_, let kept?) = window.again(1, by: 30) else {
+        let way = window.handled(1, on: 10)
+        #expect(way == 20)
+        window.answered(reply(1), ByteBuffer(string: "one"), on: way)
+        window.closed(20)
+        guard case .answered(_, let kept?) = window.again(1, by: 10) else {
             return #expect(Bool(false), "not answered")
         }
         #expect(String(buffer: kept) == "one")
-        guard case .new = window.again(2, by: 30) else { return #expect(Bool(false), "not new") }
-        window.began(2, from: 30)
-        _ = window.answer(reply(2), ByteBuffer(repeating: 1, count: 200))
-        guard case .answered(_, nil) = window.again(2, by: 30) else {
+        guard case .new = window.again(2, by: 10) else { return #expect(Bool(false), "not new") }
+        window.began(2)
+        window.answered(reply(2), ByteBuffer(repeating: 1, count: 2 << 20), on: window.handled(2, on: 10))
+        guard case .answered(_, nil) = window.again(2, by: 10) else {
             return #expect(Bool(false), "a large answer was kept")
         }
-        for id in 3...6 as ClosedRange<UInt64> {
-            window.began(id, from: 1)
-            _ = window.answer(reply(id), ByteBuffer())
+        // Answers without bytes are kept as such, whatever room the others take.
+        window.began(3)
+        window.answered(reply(3), ByteBuffer(), on: window.handled(3, on: 10))
+        guard case .answered(_, .some) = window.again(3, by: 10) else {
+            return #expect(Bool(false), "an empty answer was lost")
         }
-        guard case .forgotten = window.again(1, by: 1) else { return #expect(Bool(false), "remembered") }
-        guard case .answered(_, .some) = window.again(5, by: 1) else {
-            return #expect(Bool(false), "an answer without bytes is not empty")
+        #expect(window.idMax == 3)
+    }
+
+    @Test("a peer that confirms nothing is remembered as far as there is room")
+    func unconfirmed() {
+        var window = ReplayWindow()
+        window.opened(1)
+        for id in 1...5_000 as ClosedRange<UInt64> {
+            window.began(id)
+            let head = ReplyHead(id: id, outcome: .accepted, total: 0)
+            window.answered(head, ByteBuffer(), on: window.handled(id, on: 1))
         }
-        guard case .new = window.again(7, by: 1) else { return #expect(Bool(false), "not new") }
-        #expect(window.idMax == 6)
+        guard case .forgotten = window.again(900, by: 1) else { return #expect(Bool(false), "remembered") }
+        guard case .answered = window.again(4_000, by: 1) else { return #expect(Bool(false), "forgotten") }
+        guard case .new = window.again(5_001, by: 1) else { return #expect(Bool(false), "not new") }
+        window.confirmed(5_000, on: 1)
+        // It has its answer, and so will never ask; if it does, that is as if it had never come.
+        guard case .new = window.again(4_000, by: 1) else { return #expect(Bool(false), "not confirmed") }
     }
 
     @Test("topics are promoted at the one rate and sent back below the other")

@@ -89,6 +89,7 @@ enum PacketVectors {
             name: "credit", packet: .credit(Credit(topic: "scheduler", messages: 16, bytes: 1 << 20)),
             hex:
                 "000000182200097363686564756c6572000000100000000000100000"),
+        Vector(name: "confirmed", packet: .confirmed(64), hex: "0000000a23000000000000000040"),
         Vector(
             name: "repair request", packet: .repair(.request(stream: 0xB2, [5...9, 12...12])),
             hex:

@@ -65,7 +65,8 @@ struct ReplayTests {
         try await eventually("the rest comes") { server.received.count == many + 1 }
         try await server.answerHeld()
         #expect(await stuck.allSatisfy { $0.outcome == .accepted })
-        #expect(server.received.filter { $0.topic.name == "stuck" }.map(\.sequence) == Array(1...UInt64(many)))
+        #expect(
+            server.received.filter { $0.topic.name == "stuck" }.map(\.sequence) == Array(1...UInt64(many)))
         for peer in [server, client] { try await peer.close() }
     }
 
