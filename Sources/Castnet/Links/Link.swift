@@ -146,6 +146,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     private func start(_ context: ChannelHandlerContext) {
         owner.tick()
         self.context = context
+        // It made room for another before it had begun.
+        guard closedBecause == nil else { return context.close(promise: nil) }
         remote = context.remoteAddress?.ipAddress ?? (context.channel.isUnix ? "unix" : "")
         outgoing = context.channel.allocator.buffer(capacity: 4096)
         outgoing.write(.hello(own))
