@@ -1,17 +1,24 @@
 #!/usr/bin/env bash
-# Fuzzes the admission of packets from the committed corpus, and libpgm behind the seam with what is admitted.
-# With --quick for 10 seconds each, else for ten minutes each.
+# Fuzzes the admission of packets and what links make of bytes, each from its committed corpus, and libpgm
+# behind the seam with what is admitted. With --quick for some seconds each, else for ten minutes each.
 CASTNET=${CASTNET:-unused}
 source "$(dirname "$0")/lib.sh" "$@"
 
+# fuzz TARGET SECONDS: one line of JSON, and the checks that go with it.
+fuzz() {
+    local target=$1 seconds=$2 result
+    result=$("$ROOT/Tests/Fuzz/run.sh" "$target" "$seconds" 2>"$WORK/$target")
+    check "the $target target keeps its rules for $seconds s" \
+        "[ $? = 0 ] || { tail -n 40 $WORK/$target; false; }"
+    echo "$result"
+    check_json "the corpus of $target was played and more made of it" "$result" \
+        ".executions > $(find "$ROOT/Tests/Fuzz/corpus/$target" -type f | wc -l)"
+}
+
 seconds=600
 ((QUICK)) && seconds=10
-
-admission=$("$ROOT/Tests/Fuzz/run.sh" "$seconds" 2>"$WORK/admission")
-check "the admission holds its rules for $seconds s" "[ $? = 0 ] || { tail -n 40 $WORK/admission; false; }"
-echo "$admission"
-check_json "the corpus was played and more made of it" "$admission" \
-    ".executions > $(find "$ROOT/Tests/Fuzz/corpus" -type f | wc -l)"
+fuzz admission "$seconds"
+for target in hello packets machine; do fuzz "$target" $((QUICK ? 5 : 600)); done
 
 # Without libpgm there is nothing behind the seam.
 if ! pkg-config --exists openpgm-5.3; then

@@ -3,8 +3,8 @@ internal import Castnet
 internal import Foundation
 internal import NIOCore
 
-/// Starts and stops a node again and again in one process, with traffic each time, and prints what the process
-/// holds after every tenth of the cycles: one JSON object a line.
+/// Starts and stops a node again and again in one process, with traffic each time, and prints what the
+/// process holds after every tenth of the cycles: one JSON object a line.
 ///
 /// The configuration's policies should bring `cycle`, `steady` and `news` over one carrier each.
 @main

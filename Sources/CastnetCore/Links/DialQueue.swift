@@ -3,8 +3,8 @@ import DequeModule
 /// Which links may be dialled now: bounds on dials in flight, on links in all and per peer, and back-off.
 ///
 /// Links are named by numbers of the caller. Each number that `enqueue` took comes out of `next` once, unless
-/// `forget` took it back. Urgent ones (persistent links, repair) go first, and may use a reserve of links that
-/// the others leave alone.
+/// `forget` took it back. Urgent ones (persistent links, repair) go first, and may use a reserve of links
+/// that the others leave alone.
 package struct DialQueue: Sendable {
     package enum Action: Sendable, Hashable {
         /// Dial this link now; then report `dialled` or `failed`, and `closed` at its end.
