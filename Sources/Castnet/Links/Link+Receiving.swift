@@ -107,8 +107,9 @@ extension Link {
     }
 
     private func received(_ head: ReplyHead, _ bytes: ByteBuffer) {
-        repliesBegun += 1
+        // Those before this one: it may not be whole.
         if repliesBegun >= repliesConfirmed + Self.confirmedEvery { confirmReplies() }
+        repliesBegun += 1
         guard assigned[head.id] != nil else { return owner.counters.add(.linkRepliesLate) }
         if UInt64(bytes.readableBytes) == head.total { return owner.answered(head, bytes, on: self) }
         let limit = owner.configuration.limits.message

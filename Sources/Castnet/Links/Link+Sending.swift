@@ -16,7 +16,8 @@ extension Link {
     /// still missing, or when nobody waits for the answer (`isUnwanted`).
     func unassign(_ id: UInt64, isUnwanted: Bool = false) {
         guard let ordinal = assigned.removeValue(forKey: id) else { return }
-        if replies.forget(id) != nil { repliesUnfinished[id] = nil }
+        replies.forget(id)
+        if !repliesUnfinished.isEmpty { repliesUnfinished[id] = nil }
         account()
         let isCut = chunks.forget(id, isReply: false)
         if isCut || (isUnwanted && ordinal > 0) { send(.cancel(id: id)) }

@@ -166,7 +166,7 @@ package struct LinkMachine: ~Copyable {
     /// Nothing more comes from the peer, which may still read: a dialler that has said all it had to say.
     package mutating func inputClosed(now: Instant) -> Action {
         switch state {
-        case .open where mayDrain, .leaving where mayDrain:
+        case .open where mayDrain, .leaving where mayDrain, .left where mayDrain:
             state = .draining(deadline: now + Self.drainTime)
             return .drain
         case .closed, .draining: return .none

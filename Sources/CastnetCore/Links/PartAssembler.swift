@@ -38,7 +38,12 @@ package struct PartAssembler<Head: Sendable>: ~Copyable {
     {
         guard begun[id] == nil else { return false }
         heldBytes += first.readableBytes
-        begun[id] = Begun(head: head, total: total, bytes: first, since: now)
+        var bytes = first
+        if first.storageCapacity > 4096 + 2 * first.readableBytes {
+            // It would keep all that was read with it.
+            bytes = ByteBuffer(bytes: first.readableBytesView)
+        }
+        begun[id] = Begun(head: head, total: total, bytes: bytes, since: now)
         return true
     }
 

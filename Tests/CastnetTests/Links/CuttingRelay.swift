@@ -15,6 +15,7 @@ final class CuttingRelay: Sendable {
         var generator: SeededGenerator
         var cuts = 0
         var isCutting = true
+        var onceAfter: Int?
     }
 
     init(to target: HostPort, seed: UInt64) {
@@ -25,6 +26,14 @@ final class CuttingRelay: Sendable {
 
     /// From now on connections live.
     func stopCutting() { state.withLock { $0.isCutting = false } }
+
+    /// Of the next connections only the first is cut, after so many bytes of the server.
+    func cutOnce(after bytes: Int) {
+        state.withLock { state in
+            state.isCutting = false
+            state.onceAfter = bytes
+        }
+    }
 
     /// From now on connections go to another server.
     func redirect(to target: HostPort) { state.withLock { $0.target = target } }
@@ -65,7 +74,8 @@ final class CuttingRelay: Sendable {
 
     private func limit() -> Int? {
         state.withLock { state in
-            state.isCutting ? Int.random(in: 100...4000, using: &state.generator) : nil
+            if let once = state.onceAfter.take() { return once }
+            return state.isCutting ? Int.random(in: 100...4000, using: &state.generator) : nil
         }
     }
 

@@ -27,6 +27,25 @@ struct ReplayTests {
         try await relay.close()
     }
 
+    @Test("a reply that is cut in the middle comes again, whole")
+    func replyCut() async throws {
+        let (server, client) = (UnicastPeer("server"), UnicastPeer("client"))
+        let relay = CuttingRelay(to: try await server.bind(), seed: 1)
+        relay.cutOnce(after: 300_000)
+        let address = try await relay.listen()
+        try await client.know([server.member(at: address)])
+        // So many small replies that the large one is the next to be confirmed.
+        let small = await client.send(all: (1...63).map { outbound("t", $0) })
+        #expect(small.allSatisfy { $0.outcome == .accepted })
+        let large = await client.send(outbound("t", 64, bytes: 900_000))
+        #expect(relay.cuts == 1)
+        #expect(large.outcome == .accepted)
+        #expect(large.payload.readableBytes == 900_000)
+        #expect(server.received.count == 64)
+        for peer in [server, client] { try await peer.close() }
+        try await relay.close()
+    }
+
     @Test("what was on its way to a node that was started again is lost, not repeated")
     func startedAgain() async throws {
         let first = UnicastPeer("server", incarnation: 1, handling: .silence)
