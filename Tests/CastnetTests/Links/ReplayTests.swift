@@ -104,6 +104,7 @@ struct ReplayTests {
                     timeLeftMicroseconds: 5_000_000, total: 4), ByteBuffer(string: "ping"))
         }
         let client = try await RawPeer.dial(address, greeting: RawPeer.bytes([.hello(hello)] + calls))
+        try await eventually("they have met") { !client.packets.isEmpty }
         client.endOutput()
         try await eventually("the link has ended") { client.isClosed }
         let replies = client.packets.compactMap { if case .reply(let head, _) = $0 { head.id } else { nil } }
