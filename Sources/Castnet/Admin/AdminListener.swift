@@ -67,6 +67,7 @@ final class AdminListener: @unchecked Sendable {
     func bind() -> EventLoopFuture<Void> {
         let bootstrap = ServerBootstrap(group: loop)
             .serverChannelOption(.backlog, value: 64)
+            .restingWithoutDescriptors()
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelInitializer { [self] channel in
                 channel.eventLoop.makeCompletedFuture { try accept(channel) }

@@ -1,5 +1,4 @@
 import CastnetCore
-import DequeModule
 package import NIOCore
 
 /// One connection to one peer: bytes to packets, packets to its machine, the machine's actions to the

@@ -6,9 +6,6 @@ import NIOPosix
 
 /// Listening, and which connections are taken.
 extension Unicast {
-    /// How long nothing is accepted when the process has no descriptor left.
-    private static let shortagePause = TimeAmount.milliseconds(50)
-
     /// Binds the one TCP listener; the address says which port the kernel chose.
     package func bind() -> EventLoopFuture<HostPort> {
         let listen = configuration.node.listen
@@ -57,28 +54,12 @@ extension Unicast {
     private func acceptor() -> ServerBootstrap {
         ServerBootstrap(group: loop)
             .serverChannelOption(.backlog, value: 1024)
-            .serverChannelInitializer { [self] channel in
-                channel.eventLoop.makeCompletedFuture {
-                    // Without descriptors the kernel would report the next connection again and again.
-                    try channel.pipeline.syncOperations.addHandler(
-                        AcceptBackoffHandler { [self] error in
-                            guard isShortage(error) else { return nil }
-                            counters.add(.linkDescriptorsShort)
-                            return Self.shortagePause
-                        })
-                }
-            }
+            .restingWithoutDescriptors { [counters] in counters.add(.linkDescriptorsShort) }
             // The dialler may say all it has to say, end its side and wait for the answers.
             .childChannelOption(.allowRemoteHalfClosure, value: true)
             .childChannelInitializer { [self] channel in
                 channel.eventLoop.makeCompletedFuture { try accept(channel) }
             }
-    }
-
-    /// True where the process or the system has too little to open a socket.
-    func isShortage(_ error: any Error) -> Bool {
-        guard let error = error as? IOError else { return false }
-        return [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(error.errnoCode)
     }
 
     private func accept(_ channel: any Channel) throws {
@@ -173,6 +154,28 @@ extension Unicast {
             link.leave()
         }
     }
+}
+
+extension ServerBootstrap {
+    /// Accepts nothing for a moment when the process has no descriptor left, which `counted` hears of: the
+    /// kernel would report the next connection again and again.
+    func restingWithoutDescriptors(_ counted: @escaping @Sendable () -> Void = {}) -> ServerBootstrap {
+        serverChannelInitializer { channel in
+            channel.eventLoop.makeCompletedFuture {
+                try channel.pipeline.syncOperations.addHandler(
+                    AcceptBackoffHandler { error in
+                        guard error.isShortage else { return nil }
+                        counted()
+                        return .milliseconds(50)
+                    })
+            }
+        }
+    }
+}
+
+extension IOError {
+    /// True where the process or the system has too little to open a socket.
+    var isShortage: Bool { [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(errnoCode) }
 }
 
 extension LinkBudget.Descriptors {

@@ -152,7 +152,7 @@ extension Unicast {
             tick()
             switch result {
             case .success(let channel): connected(link, channel)
-            case .failure(let error) where isShortage(error):
+            case .failure(let error as IOError) where error.isShortage:
                 counters.add(.linkDescriptorsShort)
                 _ = makeRoom()
                 if let key = link.key { dials.unaffordable(link.number, to: key.peer, now: now) }
