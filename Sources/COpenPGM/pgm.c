@@ -486,14 +486,12 @@ static void took(const struct pgm_msgv_t *messages, uint32_t max, castnet_pgm_ru
     }
 }
 
-castnet_pgm_status castnet_pgm_receive(
-    castnet_pgm *pgm, bool is_whole, castnet_pgm_run *run, castnet_pgm_error *error) {
+/* Up to `max` packets; more than one only while nothing is missing. */
+static castnet_pgm_status receive_run(
+    castnet_pgm *pgm, uint32_t max, castnet_pgm_run *run, castnet_pgm_error *error) {
     struct pgm_msgv_t messages[CASTNET_PGM_RUN_MAX];
     size_t length = 0;
     pgm_error_t *cause = NULL;
-    /* A vector of exactly one where anything is missing: with more, scattered loss wedges a peer's window for
-     * good. Without the seam nobody knows. */
-    uint32_t max = pgm->seam && is_whole ? CASTNET_PGM_RUN_MAX : 1;
     for (uint32_t i = 0; i < max; i++) messages[i].msgv_len = 0;
     if (pgm->seam) castnet_seam_begin_run(pgm->seam, max);
     castnet_seam *before = enter(pgm);
@@ -526,6 +524,18 @@ castnet_pgm_status castnet_pgm_receive(
         fail_pgm(error, "receive", cause);
         return CASTNET_PGM_FAILED;
     }
+}
+
+/* A vector of exactly one where anything is missing: with more, scattered loss wedges a peer's window for good.
+ * Without the seam nobody knows. One also for what goes alone: libpgm keeps a sender, and 16 KiB, for ever
+ * unless the call that delivered its last packet was full. */
+castnet_pgm_status castnet_pgm_receive(
+    castnet_pgm *pgm, bool is_whole, castnet_pgm_run *run, castnet_pgm_error *error) {
+    if (!pgm->seam || !is_whole || castnet_seam_next_goes_alone(pgm->seam))
+        return receive_run(pgm, 1, run, error);
+    castnet_pgm_status status = receive_run(pgm, CASTNET_PGM_RUN_MAX, run, error);
+    bool found_one = status == CASTNET_PGM_IDLE && !run->lacks && castnet_seam_next_goes_alone(pgm->seam);
+    return found_one ? receive_run(pgm, 1, run, error) : status;
 }
 
 int64_t castnet_pgm_time_remaining(castnet_pgm *pgm) {

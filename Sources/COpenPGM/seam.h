@@ -23,6 +23,8 @@ castnet_seam *castnet_seam_enter(castnet_seam *seam);
 void castnet_seam_begin_run(castnet_seam *seam, uint32_t run_max);
 /// How many it was given in order.
 uint32_t castnet_seam_run(const castnet_seam *seam);
+/// True: what comes next is given only to a call for one packet.
+bool castnet_seam_next_goes_alone(const castnet_seam *seam);
 
 /// Whether libpgm's calls came here since the seam was made: the two directions of the self-test.
 bool castnet_seam_proven(const castnet_seam *seam);

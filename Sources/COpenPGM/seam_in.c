@@ -31,6 +31,14 @@ bool castnet_seam_holds_packets(const castnet_seam *seam) {
     return seam->in_count > 0 || seam->injected_first;
 }
 
+bool castnet_seam_next_goes_alone(const castnet_seam *seam) {
+    return seam->injected_first || (seam->in_count > 0 && seam->in_judged);
+}
+
+static bool is_data(const uint8_t *bytes, size_t length) {
+    return length > TYPE_AT && (bytes[TYPE_AT] == ODATA || bytes[TYPE_AT] == RDATA);
+}
+
 void castnet_seam_note_send_readable(castnet_seam *seam) { seam->send_readable = true; }
 
 typedef struct arrival {
@@ -179,7 +187,7 @@ static bool judge(castnet_seam *seam, const uint8_t *bytes, const incoming *pack
 
 /* Gives libpgm the packet at the cursor, or what was made to go before it. -1: not in this call. Within one call
  * libpgm gets several packets of data only while nothing is missing: it would lose a stream for good if it met a
- * loss behind something it has delivered in the same call. */
+ * loss behind something it has delivered in the same call. Any other data waits for a call for one packet. */
 static ssize_t give_judged(castnet_seam *seam, struct msghdr *message, const uint8_t *bytes,
                            const incoming *packet, bool is_next) {
     if (is_next && seam->run < seam->run_max) {
@@ -187,7 +195,8 @@ static ssize_t give_judged(castnet_seam *seam, struct msghdr *message, const uin
         advance(seam);
         return give(seam, message, bytes, packet->length, packet->source, packet->port, packet->destination);
     }
-    if (seam->run > 0) {
+    bool goes_alone = is_data(bytes, packet->length);
+    if (seam->run > 0 || (goes_alone && seam->run_max > 1)) {
         seam->run_ended = true;
         return -1;
     }
@@ -198,7 +207,7 @@ static ssize_t give_judged(castnet_seam *seam, struct msghdr *message, const uin
         if (seam->in_is_made_only) advance(seam);
         return give(seam, message, made, sizeof made, packet->source, packet->port, packet->destination);
     }
-    seam->run_ended = packet->length > TYPE_AT && (bytes[TYPE_AT] == ODATA || bytes[TYPE_AT] == RDATA);
+    seam->run_ended = goes_alone;
     advance(seam);
     return give(seam, message, bytes, packet->length, packet->source, packet->port, packet->destination);
 }

@@ -2,7 +2,8 @@ extension Admission {
     // MARK: What a known stream sends
 
     mutating func judgeData(
-        _ tsi: UInt64, _ sequence: UInt32, _ trail: UInt32, isRepair: Bool, _ arrival: Arrival, _ now: Instant
+        _ tsi: UInt64, _ sequence: UInt32, _ trail: UInt32, goesAlone: Bool, isRepair: Bool,
+        _ arrival: Arrival, _ now: Instant
     ) throws(Rejection) -> Verdict {
         guard var stream = streams[tsi] else { throw .unknown }
         stream.heardAt = now
@@ -18,7 +19,7 @@ extension Admission {
         }
         stream.trail = trail
         guard now >= stream.spmAt + refreshAfter else {
-            return !isRepair && isNext(stream, sequence &- before) ? .admitNext : .admit
+            return !isRepair && !goesAlone && isNext(stream, sequence &- before) ? .admitNext : .admit
         }
         // libpgm may have forgotten the stream, or be about to: it asks for what it has not seen.
         stream.spmAt = now

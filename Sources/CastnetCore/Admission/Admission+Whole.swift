@@ -29,6 +29,13 @@ extension Admission {
         jump == 1 && isWhole && stream.resync == nil
     }
 
+    /// The head that ends a burst goes alone: libpgm never forgets a sender whose last packet was one of
+    /// several in its call.
+    func isHead(_ bytes: Span<UInt8>) -> Bool {
+        let flags = PGMPacket.dataStart + FrameWire.flagsOffset
+        return bytes.count > flags && bytes[flags] & FrameWire.headFlag != 0
+    }
+
     mutating func setWhole(_ stream: inout AdmittedStream, _ isWhole: Bool) {
         guard stream.isWhole != isWhole else { return }
         stream.isWhole = isWhole

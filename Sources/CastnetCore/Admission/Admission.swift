@@ -163,7 +163,8 @@ package struct Admission: ~Copyable {
         switch packet.body {
         case .data(let sequence, let trail, let isRepair):
             try judgeFrame(bytes, sequence, trail)
-            return try judgeData(packet.tsi, sequence, trail, isRepair: isRepair, arrival, now)
+            return try judgeData(
+                packet.tsi, sequence, trail, goesAlone: isHead(bytes), isRepair: isRepair, arrival, now)
         case .spm(let sequence, let trail, let lead, let path, _):
             guard path == arrival.source else { throw .destination }
             guard lead &+ 1 &- trail < 1 << 24 else { throw .numbers }

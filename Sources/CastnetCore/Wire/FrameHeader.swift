@@ -34,7 +34,7 @@ package struct FrameHeader: Hashable, Sendable {
         buffer.writeWithOutputRawSpan(minimumWritableBytes: FrameWire.headerLength) { bytes in
             bytes.appendBigEndian(FrameWire.magic)
             bytes.appendBigEndian(FrameWire.version)
-            bytes.appendBigEndian(UInt8(isHead ? 1 : 0))
+            bytes.appendBigEndian(isHead ? FrameWire.headFlag : 0)
             bytes.appendBigEndian(feedbackInterval)
             bytes.appendBigEndian(streamID)
             bytes.appendBigEndian(sequence)
@@ -66,7 +66,7 @@ package struct FrameHeader: Hashable, Sendable {
         keyID = bytes.bigEndian(at: 30, as: UInt16.self)
         guard keyID == 0 else { throw .key }
         guard sequence > 0, sequence <= FrameWire.numberMax else { throw .range }
-        isHead = flags & 1 != 0
+        isHead = flags & FrameWire.headFlag != 0
         isAgain = flags & FrameWire.againFlag != 0
     }
 }

@@ -7,8 +7,9 @@ package enum FrameWire {
     package static let magic: UInt32 = 0xFFFF_434E
     package static let version: UInt8 = 1
     package static let headerLength = 48
-    /// Where the header's flags stand, and the one of a frame that the group gets once more.
+    /// Where the header's flags stand: of a head, and of a frame that the group gets once more.
     static let flagsOffset = 5
+    static let headFlag: UInt8 = 1
     static let againFlag: UInt8 = 2
     /// Every number on the wire is at most this, so that sums of a few never overflow.
     package static let numberMax: UInt64 = 1 << 62

@@ -42,6 +42,18 @@ import Testing
         #expect(receive(&machine, Kit.peer.data(12, trail: 7)) == .admit, "once more")
     }
 
+    @Test func `a head goes alone, so that libpgm can forget who sends no more`() {
+        var machine = Kit.admission()
+        _ = receive(&machine, Kit.peer.data(7, trail: 7))
+        machine.delivered(Kit.peer.tsi, 7, now: Kit.start)
+        func payload(_ flags: UInt8) -> [UInt8] { [0xff, 0xff, 0x43, 0x4e, FrameWire.version, flags] }
+        #expect(receive(&machine, Kit.peer.data(8, trail: 7, payload: payload(0))) == .admitNext)
+        let head = Kit.peer.data(9, trail: 7, payload: payload(FrameWire.headFlag))
+        #expect(receive(&machine, head) == .admit)
+        expect(machine, isWhole: true)
+        #expect(receive(&machine, Kit.peer.data(10, trail: 7, payload: payload(0))) == .admitNext)
+    }
+
     @Test func `an SPM that tells of more, another stream, and doubt end it`() {
         var machine = Kit.admission()
         _ = receive(&machine, Kit.peer.data(7, trail: 7))
