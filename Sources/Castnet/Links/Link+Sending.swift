@@ -30,15 +30,14 @@ extension Link {
     }
 
     func sendUnsent() {
-        while isConnected, isWritable, let id = queue.next() {
-            if assigned[id] == 0 { transmit(id) }
+        while isConnected, isWritable, let (id, hasCredit) = queue.next(isWanted: { assigned[$0] == 0 }) {
+            transmit(id, hasCredit: hasCredit)
         }
     }
 
-    private func transmit(_ id: UInt64) {
+    private func transmit(_ id: UInt64, hasCredit: Bool = false) {
         guard let (head, payload) = owner.content(of: id) else { return }
-        guard queue.begins(id, head.topic, bytes: payload.readableBytes) else {
-            owner.counters.add(.linkCreditWaits)
+        guard hasCredit || begins(id, head.topic, payload) else {
             return queue.compact(open: assigned.count) { assigned[$0] == 0 }
         }
         sentCount += 1
@@ -49,6 +48,16 @@ extension Link {
         send(.message(head, first))
         chunks.append(id, isReply: false, rest)
         pump()
+    }
+
+    private func begins(_ id: UInt64, _ topic: Topic, _ payload: ByteBuffer) -> Bool {
+        switch queue.start(id, topic, bytes: payload.readableBytes) {
+        case .now: return true
+        case .held: return false
+        case .lacksCredit:
+            owner.counters.add(.linkCreditWaits)
+            return false
+        }
     }
 
     /// The peer takes more of a topic.

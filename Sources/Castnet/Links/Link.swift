@@ -26,7 +26,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
 
     let owner: Unicast
     let number: UInt64
-    let key: Key?
+    /// nil: it was accepted.
+    var key: Key?
     /// Where the peer listens, best first; for dialled links.
     var addresses: [PeerAddress] = []
     /// The address an accepted link came from.
@@ -217,7 +218,10 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         lingerTimer?.cancel()
         for handover in handovers.values { handover() }
         handovers = [:]
-        if let memory { owner.memories.close(number, of: memory, now: owner.now) }
+        if let memory, let peer {
+            let early = owner.memories.close(number, of: peer, memory, now: owner.now)
+            if early > 0 { owner.counters.add(.linkMemoriesDropped, early) }
+        }
         messages.forgetAll()
         replies.forgetAll()
         account()
@@ -258,7 +262,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         if key == nil {
             if features.contains(.credit) { ledger = CreditLedger() }
             if features.contains(.replay), carrier == .persistent, let peer {
-                memory = owner.memories.open(number, of: peer, now: owner.now)
+                memory = owner.memories.open(number, of: peer)
             }
         } else if !features.contains(.credit) {
             queue.ignoreCredit()

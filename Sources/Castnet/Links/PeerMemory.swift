@@ -1,4 +1,5 @@
 import CastnetCore
+import DequeModule
 import NIOCore
 
 /// What is known of the messages that one start of a peer sent over its persistent links: shared by those
@@ -13,11 +14,15 @@ final class PeerMemory {
 
 /// The memories of all peers, on the node's event loop.
 ///
-/// One without links goes after ``keptFor``; of it remains up to which message something may have come.
+/// One without links goes after ``keptFor``, or sooner where there are more than `unusedMax` of them; of it
+/// remains up to which message something may have come.
 struct PeerMemories {
     static let keptFor = Duration.seconds(60)
+    private static let unusedMax = 1024
 
     private var memories: [NodeIdentity: PeerMemory] = [:]
+    /// Those without links, by the time since when; may hold some that have been used again.
+    private var unused = Deque<(peer: NodeIdentity, since: Instant)>()
     private var forgotten: [NodeIdentity: UInt64] = [:]
     /// What is no longer known even so: every message that comes again may have come before.
     private var hasForgottenPeers = false
@@ -26,30 +31,40 @@ struct PeerMemories {
     init(peersMax: Int) { self.peersMax = peersMax }
 
     /// The memory for one more link of `peer`.
-    mutating func open(_ link: UInt64, of peer: NodeIdentity, now: Instant) -> PeerMemory {
+    mutating func open(_ link: UInt64, of peer: NodeIdentity) -> PeerMemory {
         let memory =
             memories[peer]
             ?? PeerMemory(forgotten: forgotten.removeValue(forKey: peer) ?? (hasForgottenPeers ? .max : 0))
         memory.window.opened(link)
         memory.unusedSince = nil
         memories[peer] = memory
-        forgetUnused(now: now)
         return memory
     }
 
-    func close(_ link: UInt64, of memory: PeerMemory, now: Instant) {
+    /// A link of `peer` has ended; returns how many memories had to go before their time.
+    mutating func close(_ link: UInt64, of peer: NodeIdentity, _ memory: PeerMemory, now: Instant) -> Int {
         memory.window.closed(link)
-        if memory.window.openLinks == 0 { memory.unusedSince = now }
+        guard memory.window.openLinks == 0 else { return 0 }
+        memory.unusedSince = now
+        unused.append((peer, now))
+        return forgetUnused(now: now)
     }
 
-    private mutating func forgetUnused(now: Instant) {
-        for (peer, memory) in memories {
-            guard let since = memory.unusedSince, now >= since + Self.keptFor else { continue }
+    private mutating func forgetUnused(now: Instant) -> Int {
+        var early = 0
+        while let (peer, since) = unused.first {
+            let isDue = now >= since + Self.keptFor
+            guard isDue || unused.count > Self.unusedMax else { break }
+            unused.removeFirst()
+            guard let memory = memories[peer], memory.unusedSince == since else { continue }
             memories[peer] = nil
             forgotten[peer] = memory.window.idMax
+            if !isDue { early += 1 }
         }
-        guard forgotten.count > peersMax else { return }
-        forgotten = [:]
-        hasForgottenPeers = true
+        if forgotten.count > peersMax {
+            forgotten = [:]
+            hasForgottenPeers = true
+        }
+        return early
     }
 }

@@ -87,10 +87,13 @@ extension Unicast {
             switch budget.verdict(for: address, dialling: dials.dialsInFlight) {
             case .take: return false
             case .displace(let number):
-                let isAddress = budget.isFull(for: address)
-                counters.add(isAddress ? .limitPerAddressHit : .limitConnectionsHit)
+                counters.add(.limitConnectionsHit)
                 pauseInCrowd()
-                displace(number, isAddress ? "limits.per-address" : "limits.connections")
+                displace(number, "limits.connections")
+            case .displaceOfAddress(let number):
+                counters.add(.limitPerAddressHit)
+                pauseInCrowd()
+                displace(number, "limits.per-address")
             case .refuseAddress:
                 counters.add(.limitPerAddressHit)
                 pauseInCrowd()

@@ -201,12 +201,24 @@ extension Unicast {
     // MARK: What links report
 
     func opened(_ link: Link, _ hello: Hello) {
+        if let key = link.key, key.peer.incarnation == Incarnation(0) { rename(link, key, to: hello.node) }
         sink.met(hello.node)
         if let key = link.key {
             dials.opened(key.peer, now: now)
         } else {
             introduced(link, hello)
         }
+    }
+
+    /// A peer that was known by its name only has said which start of its node it is: as such the directory
+    /// knows it from now on, and messages look for its links.
+    private func rename(_ link: Link, _ key: Link.Key, to peer: NodeIdentity) {
+        var renamed = key
+        renamed.peer = peer
+        if dialled[key] === link { dialled[key] = nil }
+        if dialled[renamed] == nil { dialled[renamed] = link }
+        link.key = renamed
+        dials.renamed(key.peer, to: peer, now: now)
     }
 
     /// A link takes no new messages: the next one to its peer opens another.

@@ -24,6 +24,7 @@ public enum Counter: Int, CaseIterable, Sendable {
     case linkClosedHelloDeadline, linkClosedDead, linkClosedFailed
     case linkDialFailed, linkPacketsUnknown, linkRepliesLate, linkChunksStray
     case linkAcceptsPaused, linkDescriptorsShort, linkCreditWaits, linkMessagesAgain, linkRepliesUnsent
+    case linkMemoriesDropped
     case linkTopicsPromoted, linkTopicsDemoted
     case messagesExpiredInQueue, messagesRetried
     case beaconIn, beaconOut, beaconMalformed, beaconForeign
@@ -177,6 +178,10 @@ public enum Counter: Int, CaseIterable, Sendable {
             "Messages that came again after a link broke, not handled twice."
         ),
         ("link.replies.unsent", "replies", "Replies whose link had ended."),
+        (
+            "link.memories.dropped", "peers",
+            "Peers whose messages were forgotten early, as too many had gone."
+        ),
         ("link.topics.promoted", "topics", "Hot ephemeral topics that became persistent."),
         ("link.topics.demoted", "topics", "Promoted topics that cooled down."),
         ("messages.expired-in-queue", "messages", "Messages whose deadline passed in this node's queue."),

@@ -17,16 +17,28 @@ package struct DialQueue: Sendable {
         case linksFull
     }
 
+    /// One of each: for urgent links, and for the others.
+    private struct Ranked<Value: Sendable>: Sendable {
+        var urgent: Value
+        var ordinary: Value
+
+        subscript(isUrgent: Bool) -> Value {
+            get { isUrgent ? urgent : ordinary }
+            _modify {
+                if isUrgent { yield &urgent } else { yield &ordinary }
+            }
+        }
+    }
+
     private struct Peer {
-        var urgent = Deque<UInt64>()
-        var waiting = Deque<UInt64>()
+        var waiting = Ranked(urgent: Deque<UInt64>(), ordinary: Deque<UInt64>())
         /// Links of this node to the peer that are being dialled or open.
         var links = 0
         var backoff = Backoff()
-        /// True while the peer's name stands in `ready`, and in `readyUrgent`.
-        var isReady = false
-        var isReadyUrgent = false
-        var hasNoneWaiting: Bool { urgent.isEmpty && waiting.isEmpty }
+        /// True while the peer's name stands in `ready`.
+        var isReady = Ranked(urgent: false, ordinary: false)
+        var hasNoneWaiting: Bool { waiting.urgent.isEmpty && waiting.ordinary.isEmpty }
+        var isInNoTurn: Bool { !isReady.urgent && !isReady.ordinary }
     }
 
     /// While the process has no descriptor left, nothing is dialled for so long.
@@ -38,8 +50,7 @@ package struct DialQueue: Sendable {
     private let perPeerMax: Int
     private var peers: [NodeIdentity: Peer] = [:]
     /// Peers with a link waiting that back-off and the limit per peer allow, in turns.
-    private var ready = Deque<NodeIdentity>()
-    private var readyUrgent = Deque<NodeIdentity>()
+    private var ready = Ranked(urgent: Deque<NodeIdentity>(), ordinary: Deque<NodeIdentity>())
     private var pausedUntil: Instant?
     /// Peers with a link waiting for the end of a back-off.
     private var backingOff = Set<NodeIdentity>()
@@ -79,11 +90,7 @@ package struct DialQueue: Sendable {
     package mutating func enqueue(
         _ link: UInt64, to peer: NodeIdentity, isUrgent: Bool = false, now: Instant
     ) {
-        if isUrgent {
-            peers[peer, default: Peer()].urgent.append(link)
-        } else {
-            peers[peer, default: Peer()].waiting.append(link)
-        }
+        peers[peer, default: Peer()].waiting[isUrgent].append(link)
         if let count = peers[peer]?.links, count >= perPeerMax { perPeerHits += 1 }
         makeReady(peer, now: now)
     }
@@ -96,8 +103,7 @@ package struct DialQueue: Sendable {
             let most = isUrgent ? linksMax : ordinaryMax
             if openLinks + dialsInFlight >= most { return .linksFull }
             takeTurn(isUrgent)
-            guard let link = isUrgent ? peers[peer]?.urgent.popFirst() : peers[peer]?.waiting.popFirst()
-            else { continue }
+            guard let link = peers[peer]?.waiting[isUrgent].popFirst() else { continue }
             peers[peer]?.links += 1
             dialsInFlight += 1
             makeReady(peer, now: now)
@@ -109,31 +115,21 @@ package struct DialQueue: Sendable {
     /// The peer whose turn it is; turns of those that have nothing waiting any more, or may have no more
     /// links, are skipped.
     private mutating func nextPeer() -> (NodeIdentity, isUrgent: Bool)? {
-        while let peer = readyUrgent.first {
-            if let entry = peers[peer], !entry.urgent.isEmpty, entry.links < perPeerMax {
-                return (peer, true)
+        for isUrgent in [true, false] {
+            while let peer = ready[isUrgent].first {
+                if let entry = peers[peer], !entry.waiting[isUrgent].isEmpty, entry.links < perPeerMax {
+                    return (peer, isUrgent)
+                }
+                takeTurn(isUrgent)
             }
-            takeTurn(true)
-        }
-        while let peer = ready.first {
-            if let entry = peers[peer], !entry.waiting.isEmpty, entry.links < perPeerMax {
-                return (peer, false)
-            }
-            takeTurn(false)
         }
         return nil
     }
 
     private mutating func takeTurn(_ isUrgent: Bool) {
-        if isUrgent {
-            guard let peer = readyUrgent.popFirst() else { return }
-            peers[peer]?.isReadyUrgent = false
-            forgetIfIdle(peer)
-        } else {
-            guard let peer = ready.popFirst() else { return }
-            peers[peer]?.isReady = false
-            forgetIfIdle(peer)
-        }
+        guard let peer = ready[isUrgent].popFirst() else { return }
+        peers[peer]?.isReady[isUrgent] = false
+        forgetIfIdle(peer)
     }
 
     /// The process had no descriptor for the dial of `link`, which `next` named: it waits, first in turn, and
@@ -141,7 +137,7 @@ package struct DialQueue: Sendable {
     package mutating func unaffordable(_ link: UInt64, to peer: NodeIdentity, now: Instant) {
         dialled()
         var entry = peers[peer] ?? Peer()
-        entry.urgent.prepend(link)
+        entry.waiting.urgent.prepend(link)
         entry.links = max(0, entry.links - 1)
         peers[peer] = entry
         pausedUntil = now + Self.shortagePause
@@ -163,6 +159,14 @@ package struct DialQueue: Sendable {
         makeReady(peer, now: now)
     }
 
+    /// A link that was dialled to `name` turned out to lead to `peer`, and counts as one of its links.
+    package mutating func renamed(_ name: NodeIdentity, to peer: NodeIdentity, now: Instant) {
+        peers[name]?.links -= 1
+        peers[peer, default: Peer()].links += 1
+        makeReady(name, now: now)
+        forgetIfIdle(name)
+    }
+
     /// A link that was dialled is gone.
     package mutating func closed(_ peer: NodeIdentity, inOrder: Bool, now: Instant) {
         let count = peers[peer]?.links ?? 0
@@ -174,8 +178,7 @@ package struct DialQueue: Sendable {
 
     /// A link that waits here is not wanted any more.
     package mutating func forget(_ link: UInt64, to peer: NodeIdentity) {
-        peers[peer]?.waiting.removeAll { $0 == link }
-        peers[peer]?.urgent.removeAll { $0 == link }
+        for isUrgent in [true, false] { peers[peer]?.waiting[isUrgent].removeAll { $0 == link } }
         forgetIfIdle(peer)
     }
 
@@ -193,19 +196,15 @@ package struct DialQueue: Sendable {
             backingOff.insert(peer)
             return
         }
-        if !entry.urgent.isEmpty, !entry.isReadyUrgent {
-            peers[peer]?.isReadyUrgent = true
-            readyUrgent.append(peer)
-        }
-        if !entry.waiting.isEmpty, !entry.isReady {
-            peers[peer]?.isReady = true
-            ready.append(peer)
+        for isUrgent in [true, false] where !entry.waiting[isUrgent].isEmpty && !entry.isReady[isUrgent] {
+            peers[peer]?.isReady[isUrgent] = true
+            ready[isUrgent].append(peer)
         }
     }
 
     private mutating func forgetIfIdle(_ peer: NodeIdentity) {
-        guard let entry = peers[peer], entry.links == 0, entry.hasNoneWaiting, !entry.isReady,
-            !entry.isReadyUrgent, entry.backoff.until == nil
+        guard let entry = peers[peer], entry.links == 0, entry.hasNoneWaiting, entry.isInNoTurn,
+            entry.backoff.until == nil
         else { return }
         peers[peer] = nil
     }

@@ -9,8 +9,10 @@ package struct LinkBudget: Sendable {
     /// What becomes of a new connection.
     package enum Verdict: Hashable, Sendable {
         case take
-        /// Close this stranger, then ask again.
+        /// Close this stranger, then ask again: the limit of all links is reached.
         case displace(UInt64)
+        /// The same where one address has as many connections as it may have.
+        case displaceOfAddress(UInt64)
         /// Close an idle ephemeral link, then ask again; where there is none, only the reserve is left.
         case closeIdle
         /// Too many of one address, all of which have said who they are.
@@ -65,7 +67,7 @@ package struct LinkBudget: Sendable {
     package mutating func verdict(for address: String, dialling: Int) -> Verdict {
         if isFull(for: address) {
             let oldest = order.first { strangers[$0] == address }
-            return oldest.map { .displace($0) } ?? .refuseAddress
+            return oldest.map { .displaceOfAddress($0) } ?? .refuseAddress
         }
         if openCount + dialling < ordinaryMax { return .take }
         if let oldest = oldestStranger() { return .displace(oldest) }
@@ -73,7 +75,7 @@ package struct LinkBudget: Sendable {
     }
 
     /// True while `address` has as many connections as one may have.
-    package func isFull(for address: String) -> Bool {
+    private func isFull(for address: String) -> Bool {
         !address.isEmpty && perAddress[address, default: 0] >= perAddressMax
     }
 

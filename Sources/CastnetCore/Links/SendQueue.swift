@@ -3,10 +3,26 @@ import DequeModule
 /// The messages that a link has yet to begin, in order. A topic without credit, or held, waits by itself and
 /// stops no other.
 package struct SendQueue: Sendable {
+    /// What becomes of a message that wants to begin.
+    package enum Start: Sendable {
+        case now
+        /// It waits for credit, behind those of its topic that wait already.
+        case lacksCredit
+        /// It waits for the release of its topic.
+        case held
+    }
+
+    private struct Waiting: Sendable {
+        var id: UInt64
+        var bytes: Int
+    }
+
     /// Ready to go, in order. May hold some that have ended.
     private var ready = Deque<UInt64>()
-    /// Those of topics that must wait.
-    private var waiting: [Topic: Deque<UInt64>] = [:]
+    /// Those of topics that must wait, older than all of their topics in `ready`.
+    private var waiting: [Topic: Deque<Waiting>] = [:]
+    /// Topics of those that may go on.
+    private var woken = Deque<Topic>()
     private var held: Set<Topic> = []
     package var credit = CreditBook()
     package private(set) var waitingCount = 0
@@ -14,20 +30,45 @@ package struct SendQueue: Sendable {
     package init() {}
 
     /// True while nothing is ready to go; what waits for credit does not count.
-    package var isEmpty: Bool { ready.isEmpty }
+    package var isEmpty: Bool { ready.isEmpty && woken.isEmpty }
 
     package mutating func append(_ id: UInt64) { ready.append(id) }
 
-    /// The next that is ready.
-    package mutating func next() -> UInt64? { ready.popFirst() }
+    /// The next message to look at, of those that are still wanted. `hasCredit`: its credit is taken, and it
+    /// begins now; otherwise `start` decides.
+    package mutating func next(
+        isWanted: (UInt64) -> Bool
+    ) -> (id: UInt64, hasCredit: Bool)? {
+        while let topic = woken.first {
+            if let id = nextWaiting(of: topic, isWanted) { return (id, true) }
+            woken.removeFirst()
+        }
+        while let id = ready.popFirst() {
+            if isWanted(id) { return (id, false) }
+        }
+        return nil
+    }
 
-    /// Whether a message may begin now; if not it waits, behind those of its topic that wait already.
-    package mutating func begins(_ id: UInt64, _ topic: Topic, bytes: Int) -> Bool {
-        let isFree = (waiting.isEmpty && held.isEmpty) || (waiting[topic] == nil && !held.contains(topic))
-        if isFree, credit.take(topic, bytes: bytes) { return true }
-        waiting[topic, default: []].append(id)
+    private mutating func nextWaiting(of topic: Topic, _ isWanted: (UInt64) -> Bool) -> UInt64? {
+        guard !held.contains(topic), var queue = waiting.removeValue(forKey: topic) else { return nil }
+        defer { if !queue.isEmpty { waiting[topic] = queue } }
+        while let first = queue.first {
+            let isWanted = isWanted(first.id)
+            if isWanted, !credit.take(topic, bytes: first.bytes) { return nil }
+            queue.removeFirst()
+            waitingCount -= 1
+            if isWanted { return first.id }
+        }
+        return nil
+    }
+
+    /// Whether a message may begin now; if not, `next` returns it when it may.
+    package mutating func start(_ id: UInt64, _ topic: Topic, bytes: Int) -> Start {
+        let isHeld = held.contains(topic)
+        if !isHeld, waiting[topic] == nil, credit.take(topic, bytes: bytes) { return .now }
+        waiting[topic, default: []].append(Waiting(id: id, bytes: bytes))
         waitingCount += 1
-        return false
+        return isHeld ? .held : .lacksCredit
     }
 
     /// The peer takes more of a topic.
@@ -48,14 +89,11 @@ package struct SendQueue: Sendable {
     /// The peer grants no credit: nothing waits for it.
     package mutating func ignoreCredit() {
         credit.isKept = false
-        for topic in Array(waiting.keys) { wake(topic) }
+        for topic in waiting.keys { wake(topic) }
     }
 
-    /// What waits is older than everything of its topic that is ready.
     private mutating func wake(_ topic: Topic) {
-        guard !held.contains(topic), let ids = waiting.removeValue(forKey: topic) else { return }
-        waitingCount -= ids.count
-        ready.prepend(contentsOf: ids)
+        if waiting[topic] != nil, !woken.contains(topic) { woken.append(topic) }
     }
 
     /// Those that came here from another link are older than some that were here before them.
@@ -66,7 +104,7 @@ package struct SendQueue: Sendable {
         guard ready.count + waitingCount > 64 + 2 * open else { return }
         ready.removeAll { !isWanted($0) }
         for topic in Array(waiting.keys) {
-            waiting[topic]?.removeAll { !isWanted($0) }
+            waiting[topic]?.removeAll { !isWanted($0.id) }
             if waiting[topic]?.isEmpty == true { waiting[topic] = nil }
         }
         waitingCount = waiting.values.reduce(0) { $0 + $1.count }

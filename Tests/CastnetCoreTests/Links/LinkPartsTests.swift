@@ -141,6 +141,20 @@ struct LinkPartsTests {
         #expect(queue.next(openLinks: 2, now: Self.start) == .dial(2))
     }
 
+    @Test("a link that turns out to lead to a peer counts as that peer's")
+    func renamed() {
+        var queue = DialQueue(dialsMax: 9, linksMax: 10, perPeerMax: 1, seed: 1)
+        queue.enqueue(1, to: peer(0), now: Self.start)
+        #expect(queue.next(openLinks: 0, now: Self.start) == .dial(1))
+        queue.enqueue(2, to: peer(0), now: Self.start)
+        queue.renamed(peer(0), to: peer(1), now: Self.start)
+        #expect(queue.next(openLinks: 1, now: Self.start) == .dial(2))
+        queue.enqueue(3, to: peer(1), now: Self.start)
+        #expect(queue.next(openLinks: 2, now: Self.start) == .none)
+        queue.closed(peer(1), inOrder: true, now: Self.start)
+        #expect(queue.next(openLinks: 1, now: Self.start) == .dial(3))
+    }
+
     @Test("a failed dial waits 50 ms to 5 s, with jitter; success forgets it")
     func backoff() {
         var queue = DialQueue(dialsMax: 2, linksMax: 10, perPeerMax: 4, seed: 1)

@@ -56,6 +56,23 @@ struct UnicastTests {
         #expect(client.count(.linkClosedStopping) == 1)
     }
 
+    @Test("a peer known by its name only keeps its link when its start is known")
+    func named() async throws {
+        let (server, client) = (UnicastPeer("server", incarnation: 7), UnicastPeer("client"))
+        let known = server.member(at: try await server.bind())
+        var named = known
+        named.identity = NodeIdentity(name: "server", incarnation: Incarnation(0))
+        try await client.know([named])
+        #expect(await client.send(outbound("scheduler", 1)).outcome == .accepted)
+        try await client.know([known])
+        #expect(await client.send(outbound("scheduler", 2)).outcome == .accepted)
+        #expect(client.count(.linkOpened) == 1)
+        try await client.gone(known)
+        try await eventually("the link ends with its peer") { try await client.snapshot().isEmpty }
+        try await client.close()
+        try await server.close()
+    }
+
     @Test("casts and headers arrive; an ephemeral link closes after its linger, and reopens on demand")
     func linger() async throws {
         let (server, client) = (UnicastPeer("server"), UnicastPeer("client"))
