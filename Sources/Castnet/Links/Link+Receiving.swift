@@ -17,12 +17,50 @@ extension Link {
                 unanswered -= 1
                 finished(head.topic, bytes: Int(clamping: head.total))
             }
+            claims.removeValue(forKey: id)?.end(isGranted: false)
             account()
         case .credit(let credit): granted(credit)
+        case .busy(let id): if assigned[id, default: 0] > 0 { owner.turnedAway(id) }
+        case .room(let room): called(room)
+        case .mayStart(let id): mayStart(id)
+        case .start(let id): start(id)
+        case .started(let id): if grants[id] != nil { grants[id] = true }
         case .confirmed(let count): memory?.window.confirmed(count, on: number)
         case .repair(let repair): owner.received(repair, on: self)
         default: break
         }
+    }
+
+    // MARK: Messages that ask before they start
+
+    /// The peer wants to start a message of this node. Once it was let, only its own word, or that it ended
+    /// in order without it, says what it did.
+    private func mayStart(_ id: UInt64) {
+        guard assigned[id, default: 0] > 0, owner.mayStart(id) else { return send(.cancel(id: id)) }
+        grants[id] = false
+        send(.start(id: id))
+    }
+
+    /// A handler is free for a message of the peer.
+    func claim(_ id: UInt64, _ claim: Claim) {
+        guard isConnected else { return claim.end(isGranted: false) }
+        claims[id] = claim
+        send(.mayStart(id: id))
+    }
+
+    /// The peer lets a message start: it hears so before the handler runs.
+    private func start(_ id: UInt64) {
+        guard let claim = claims.removeValue(forKey: id) else { return }
+        send(.started(id: id))
+        flush()
+        claim.end(isGranted: true)
+    }
+
+    /// A message of the peer was neither started nor answered: its sender knows, or is gone.
+    func dropped(_ topic: Topic, bytes: Int) {
+        unanswered -= 1
+        finished(topic, bytes: bytes)
+        closeIfDrained()
     }
 
     /// Tells `owner` how the bytes of unfinished messages and replies have changed.
@@ -80,6 +118,9 @@ extension Link {
             case .forgotten:
                 return refuse(head, .lost, "it may have been handled before: that is no longer known here")
             }
+        } else if memory.window.isOvertaken(head.id) {
+            owner.counters.add(.linkMessagesAgain)
+            return dropped(head.topic, bytes: Int(clamping: head.total))
         }
         memory.window.began(head.id)
         owner.received(head, payload, on: self)

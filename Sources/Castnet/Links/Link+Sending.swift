@@ -1,4 +1,5 @@
 import CastnetCore
+import DequeModule
 import NIOCore
 
 /// What leaves on a link.
@@ -8,6 +9,10 @@ extension Link {
         assigned[id] = 0
         if isConnected, queue.isEmpty, isWritable { return transmit(id) }
         queue.append(id)
+        compact()
+    }
+
+    private func compact() {
         // Those that ended meanwhile must not pile up while the channel is stuck.
         queue.compact(open: assigned.count) { assigned[$0] == 0 }
     }
@@ -17,16 +22,60 @@ extension Link {
     func unassign(_ id: UInt64, isUnwanted: Bool = false) {
         guard let ordinal = assigned.removeValue(forKey: id) else { return }
         replies.forget(id)
+        if !grants.isEmpty { grants[id] = nil }
         if !repliesUnfinished.isEmpty { repliesUnfinished[id] = nil }
         account()
+        if !waiting.isEmpty { assignWaiting() }
         let isCut = chunks.forget(id, isReply: false)
         if isCut || (isUnwanted && ordinal > 0) { send(.cancel(id: id)) }
     }
 
+    /// As many as the topic's `backlog` allows are on their way: it waits until others have ended.
+    func wait(_ id: UInt64) {
+        owner.compact(&waiting)
+        waiting.append(id)
+    }
+
+    private func assignWaiting() {
+        while let id = waiting.first {
+            if let backlog = owner.backlog(of: id, on: self) {
+                guard assigned.count < backlog else { return }
+                assign(id)
+            }
+            waiting.removeFirst()
+        }
+    }
+
     /// Forgets every message of this node, and returns those it had, the oldest first.
     func takeAssigned() -> [(id: UInt64, mayHaveBeenTaken: Bool)] {
-        defer { assigned = [:] }
-        return assigned.keys.sorted().map { ($0, mayHaveBeenTaken($0)) }
+        defer {
+            assigned = [:]
+            waiting = []
+        }
+        return assigned.keys.sorted().map { ($0, mayHaveBeenTaken($0)) } + waiting.map { ($0, false) }
+    }
+
+    /// The peer had no room for a message: it goes once the peer calls, before the others of its topic.
+    func putBack(_ id: UInt64, _ topic: Topic, _ payload: ByteBuffer) {
+        guard assigned[id] != nil else { return }
+        assigned[id] = 0
+        _ = chunks.forget(id, isReply: false)
+        queue.putBack(id, topic, bytes: payload.readableBytes)
+    }
+
+    /// The peer has room again for what it turned away.
+    func called(_ room: Room) {
+        guard let topic = try? Topic(room.topic), let peer else { return }
+        queue.reopen(topic)
+        sendUnsent()
+        owner.called(topic, by: peer, for: room.messages)
+    }
+
+    /// A message of the peer finds no room here.
+    func turnAway(_ id: UInt64) {
+        unanswered -= 1
+        send(.busy(id: id))
+        closeIfDrained()
     }
 
     func sendUnsent() {
@@ -68,7 +117,8 @@ extension Link {
 
     /// True where everything of this node has left, so that a topic may go on over another link.
     var mayHandOver: Bool {
-        wasOpen && isConnected && queue.isEmpty && queue.waitingCount == 0 && chunks.isEmpty
+        wasOpen && isConnected && queue.isEmpty && queue.waitingCount == 0 && waiting.isEmpty
+            && chunks.isEmpty
     }
 
     /// Holds `topic` back until the peer has taken in what `older` has sent it.

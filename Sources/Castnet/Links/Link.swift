@@ -1,4 +1,5 @@
 import CastnetCore
+import DequeModule
 package import NIOCore
 
 /// One connection to one peer: bytes to packets, packets to its machine, the machine's actions to the
@@ -46,6 +47,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     var assigned: [UInt64: UInt64] = [:]
     /// Those not sent yet.
     var queue = SendQueue()
+    /// Those past the `backlog` of their topic.
+    var waiting = Deque<UInt64>()
     var sentCount: UInt64 = 0
     /// Topics that go on over another link once the peer has taken in what was sent here, by the number of
     /// the heartbeat that asks for that.
@@ -104,6 +107,12 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     }
     /// The peer takes nothing new.
     private(set) var isLeft = false
+    /// Messages that the peer was let start, and whether it has said that it did.
+    var grants: [UInt64: Bool] = [:]
+    /// Messages of the peer that wait here until it lets them start.
+    var claims: [UInt64: Claim] = [:]
+    /// The peer has ended its side in order: nothing that it said is missing.
+    private(set) var isHeardOut = false
     /// How many of this node's messages the peer took at most; nil: nobody knows.
     private var takenByPeer: UInt64?
 
@@ -199,6 +208,9 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     package func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         guard let event = event as? ChannelEvent, case .inputClosed = event else { return }
         owner.tick()
+        isHeardOut = true
+        // A dialler has nothing to expect any more.
+        guard key == nil else { return context.close(promise: nil) }
         perform(machine.inputClosed(now: owner.now))
         arm()
         owner.flushLinks()
@@ -218,6 +230,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         lingerTimer?.cancel()
         for handover in handovers.values { handover() }
         handovers = [:]
+        for claim in claims.values { claim.end(isGranted: false) }
+        claims = [:]
         if let memory, let peer {
             let early = owner.memories.close(number, of: peer, memory, now: owner.now)
             if early > 0 { owner.counters.add(.linkMemoriesDropped, early) }
@@ -279,7 +293,9 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         takenByPeer = taken
         owner.retire(self)
         // What the peer never looked at goes another way.
-        for id in assigned.keys.sorted() where !mayHaveBeenTaken(id) {
+        let unseen = assigned.keys.sorted().filter { !mayHaveBeenTaken($0) } + waiting
+        waiting = []
+        for id in unseen {
             unassign(id)
             owner.linkLost(id, wasTaken: false, by: self, why: "the peer is stopping")
         }
@@ -288,8 +304,12 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
 
     /// True unless it is certain that the peer has not looked at the message.
     func mayHaveBeenTaken(_ id: UInt64) -> Bool {
-        guard let ordinal = assigned[id], ordinal > 0 else { return false }
-        return takenByPeer.map { ordinal <= $0 } ?? true
+        guard let ordinal = assigned[id], ordinal > 0, takenByPeer.map({ ordinal <= $0 }) ?? true else {
+            return false
+        }
+        // What asks before it starts was not started where it was not let, nor where it would have said so.
+        guard features.contains(.claims), owner.isClaimed(id) else { return true }
+        return grants[id].map { hasStarted in hasStarted || !isHeardOut } ?? false
     }
 
     private func close(_ reason: LinkMachine.CloseReason, _ goodbye: Goodbye?, taken: UInt64?) {

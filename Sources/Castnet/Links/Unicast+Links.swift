@@ -1,4 +1,4 @@
-package import CastnetCore
+import CastnetCore
 import Foundation
 import Logging
 package import NIOCore
@@ -20,7 +20,7 @@ extension Unicast {
         var hello = Hello(
             purpose: purpose, cluster: configuration.node.cluster, node: identity,
             messageMax: UInt64(configuration.limits.message))
-        hello.features = [.credit, .replay]
+        hello.features = [.credit, .replay, .busy, .claims]
         return hello
     }
 
@@ -140,7 +140,9 @@ extension Unicast {
         guard let address = link.addresses.first else {
             return dialFailed(link, CastnetError(.unreachable, "the directory knows no address of it"))
         }
+        // Whether a peer that ends did so in order tells what it has not started.
         let bootstrap = ClientBootstrap(group: loop).connectTimeout(Self.dialDeadline)
+            .channelOption(.allowRemoteHalfClosure, value: true)
         let connection =
             switch address {
             case .unix(let path): bootstrap.connect(unixDomainSocketPath: path)
@@ -261,6 +263,7 @@ extension Unicast {
             linkLost(id, wasTaken: mayHaveBeenTaken, by: link, why: why)
         }
         if let key = link.key, key.purpose == .service { sink.repairLinkEnded(key.peer) }
+        if let peer = link.key?.peer { forgetCapacity(of: peer) }
     }
 
     // MARK: The end
@@ -315,7 +318,7 @@ extension Unicast {
     var usage: Usage {
         Usage(
             connections: budget.openCount, connectionsMax: budget.linksMax, dials: dials.dialsInFlight,
-            pendingCalls: outstanding.count)
+            pendingCalls: outstanding.count - parkedCount)
     }
 
     /// The links as `status` shows them.

@@ -1,4 +1,5 @@
 package import CastnetCore
+import DequeModule
 package import Logging
 package import NIOCore
 import NIOPosix
@@ -8,30 +9,6 @@ import NIOPosix
 /// Confined to the node's event loop: every method is called there; that makes it sendable. Each message ends
 /// in exactly one outcome: `finish` is the only way out of `outstanding`.
 package final class Unicast: @unchecked Sendable {
-    /// A message that has not ended. A class: it is looked at many times on its way and never copied.
-    final class Outstanding {
-        let message: OutboundMessage
-        let completion: Completion
-        /// The only member it may go to; nil: any that serves the topic.
-        let pinned: Member?
-        let startedAt: Instant
-        /// The policy's, or persistent for a topic that is promoted.
-        var carrier: Carrier
-        var member: Member?
-        weak var link: Link?
-        var attempts = Attempts()
-        /// The member that may have it, and gets it again until that is certain.
-        var replayTo: Member?
-
-        init(_ message: OutboundMessage, _ completion: Completion, pinned: Member?, startedAt: Instant) {
-            self.message = message
-            carrier = message.route.carrier
-            self.completion = completion
-            self.pinned = pinned
-            self.startedAt = startedAt
-        }
-    }
-
     let loop: any EventLoop
     let identity: NodeIdentity
     let configuration: Configuration
@@ -46,7 +23,7 @@ package final class Unicast: @unchecked Sendable {
     private(set) var now: Instant
     var generator: SeededGenerator
     let helloDeadline: Duration
-    private(set) var outstanding: [UInt64: Outstanding] = [:]
+    var outstanding: [UInt64: Outstanding] = [:]
     private var nextID: UInt64 = 1
     private var deadlines = DeadlineQueue()
     private var deadlineTimer: (at: Instant, task: Scheduled<Void>)?
@@ -58,8 +35,18 @@ package final class Unicast: @unchecked Sendable {
     var isCooling = false
     /// What the messages of persistent links are known by when they come again.
     var memories: PeerMemories
+    /// How much members take of topics that are balanced by capacity.
+    var capacity: CapacityBook
     /// Messages nobody serves yet, by topic, oldest first.
-    private var unserved: [Topic: [UInt64]] = [:]
+    var unserved: [Topic: Deque<UInt64>] = [:]
+    /// Messages whose members all have their hands full, oldest first.
+    var crowded: [Topic: Deque<UInt64>] = [:]
+    /// Messages past `limits.pending-calls`, oldest first; may hold some that have ended.
+    var parked = Deque<UInt64>()
+    /// Messages to this node itself that found no room here, oldest first.
+    var ownWaiting: [Topic: [UInt64]] = [:]
+    var isMakingWay = false
+    var parkedCount = 0
     /// Every link by its number, dialled or accepted, connected or not yet.
     var links: [UInt64: Link] = [:]
     var nextLink: UInt64 = 1
@@ -78,7 +65,7 @@ package final class Unicast: @unchecked Sendable {
     /// Peers that were probed and have not been heard since.
     private var doubted: Set<NodeIdentity> = []
     private var dirty: [Link] = []
-    private var pausedLinks: [Link] = []
+    var pausedLinks: [Link] = []
     var listener: (any Channel)?
     var unixListener: (any Channel)?
     /// The path of this node's Unix-domain socket; nil: it has none.
@@ -103,6 +90,7 @@ package final class Unicast: @unchecked Sendable {
         now = MonotonicClock.now
         generator = SeededGenerator(seed: seed)
         balancer = Balancer(topicsMax: configuration.limits.topics)
+        capacity = CapacityBook(topicsMax: configuration.limits.topics)
         hotTopics = HotTopics(topicsMax: configuration.limits.topics)
         memories = PeerMemories(peersMax: configuration.limits.members)
         let limits = configuration.limits
@@ -132,18 +120,17 @@ package final class Unicast: @unchecked Sendable {
         nextID += 1
         let entry = Outstanding(message, completion, pinned: pinned, startedAt: now)
         if let fault = fault(of: message) { return tell(entry, .rejected, fault) }
-        if outstanding.count >= configuration.limits.pendingCalls {
-            counters.add(.limitPendingCallsHit)
-            let limit = configuration.limits.pendingCalls
-            return tell(entry, .released, "limits.pending-calls: \(limit) messages are outstanding")
-        }
         if message.route.carrier == .ephemeral { countTopic(of: entry) }
         outstanding[id] = entry
         deadlines.insert(id, at: message.deadline)
         if deadlines.count > 4096 + 2 * outstanding.count {
             deadlines.compact { outstanding[$0] != nil }
         }
-        route(id, entry)
+        if outstanding.count - parkedCount > configuration.limits.pendingCalls {
+            park(id, entry)
+        } else {
+            route(id, entry)
+        }
         armDeadline()
     }
 
@@ -159,61 +146,69 @@ package final class Unicast: @unchecked Sendable {
         return message.headers.fault
     }
 
-    /// Finds a member and a link for a message.
-    private func route(_ id: UInt64, _ entry: Outstanding) {
+    /// Finds a member and a link for a message. `isFirst`: no other waits before it for a free handler.
+    func route(_ id: UInt64, _ entry: Outstanding, isFirst: Bool = false) {
         let message = entry.message
         guard message.deadline > now else { return finish(id, .expired, "its deadline passed") }
         if isClosing { return finish(id, .released, "this node is stopping") }
-        guard let member = entry.replayTo ?? entry.pinned ?? pickMember(for: entry) else {
-            return waitForMember(id, entry)
+        let member: Member
+        switch entry.replayTo ?? entry.pinned {
+        case let known?: member = known
+        case nil:
+            let candidates = candidates(for: entry)
+            if candidates.isEmpty { return waitForMember(id, entry) }
+            guard isFirst || crowded[message.topic] == nil, let picked = pick(candidates, for: entry)
+            else { return crowd(id, message.topic) }
+            member = picked
         }
         entry.member = member
+        entry.sentAt = now
         if entry.replayTo == nil { entry.attempts.begin(at: member.identity) }
-        if message.route.balance != .roundRobin { outstandingPerMember[member.identity, default: 0] += 1 }
-        if member.identity == identity { return deliverHere(id, message) }
+        count(entry, at: member.identity)
+        if member.identity == identity { return deliverHere(id, entry) }
         let link = link(for: entry, to: member, id: id)
-        if link.assigned.count >= max(1, message.route.backlog) {
-            counters.add(.limitBacklogHit)
-            let count = link.assigned.count
-            return finish(id, .released, "backlog: \(count) messages wait for \(member.identity)")
-        }
         entry.link = link
+        guard link.assigned.count < max(1, message.route.backlog) else {
+            counters.add(.limitBacklogHit)
+            return link.wait(id)
+        }
         link.assign(id)
     }
 
-    private func pickMember(for entry: Outstanding) -> Member? {
-        let message = entry.message
-        var candidates = members.members(serving: message.topic)
-        if message.server != nil || message.instance != nil {
-            candidates.removeAll { member in
-                (message.server != nil && member.server != message.server)
-                    || (message.instance != nil && member.instance != message.instance)
-            }
+    private func count(_ entry: Outstanding, at member: NodeIdentity) {
+        switch entry.message.route.balance {
+        case .roundRobin: break
+        case .leastOutstanding: outstandingPerMember[member, default: 0] += 1
+        case .capacity: if entry.isPrompt { capacity.sent(entry.message.topic, to: member) }
         }
-        candidates = entry.attempts.preferred(candidates) { dials.isBackingOff($0, now: now) }
-        return balancer.pick(candidates, topic: message.topic, balance: message.route.balance) {
+    }
+
+    func candidates(for entry: Outstanding) -> [Member] {
+        let candidates = entry.aim.candidates(members.members(serving: entry.message.topic))
+        return entry.attempts.preferred(candidates) { dials.isBackingOff($0, now: now) }
+    }
+
+    /// Nil: none of them has a free handler.
+    private func pick(_ candidates: [Member], for entry: Outstanding) -> Member? {
+        let message = entry.message
+        if message.route.balance == .capacity { return capacity.pick(candidates, topic: message.topic) }
+        return balancer.pick(candidates, for: entry.aim, balance: message.route.balance) {
             outstandingPerMember[$0, default: 0]
         }
     }
 
-    private func unassign(_ entry: Outstanding) {
+    /// The message is its member's no longer. `isAnswered`: the member has finished it.
+    func unassign(_ entry: Outstanding, isAnswered: Bool = false) {
         entry.link = nil
-        guard let member = entry.member?.identity, entry.message.route.balance != .roundRobin else { return }
-        let count = outstandingPerMember[member, default: 1] - 1
-        outstandingPerMember[member] = count > 0 ? count : nil
-    }
-
-    private func waitForMember(_ id: UInt64, _ entry: Outstanding) {
-        let topic = entry.message.topic
-        if entry.message.mandatory { return finish(id, .unroutable, "nobody serves \(topic)") }
-        var waiting = unserved.removeValue(forKey: topic) ?? []
-        if waiting.count >= entry.message.route.backlog { waiting.removeAll { outstanding[$0] == nil } }
-        defer { unserved[topic] = waiting }
-        if waiting.count >= entry.message.route.backlog {
-            counters.add(.limitBacklogHit)
-            return finish(id, .released, "backlog: \(waiting.count) messages wait for a member of \(topic)")
+        guard let member = entry.member?.identity else { return }
+        entry.member = nil
+        switch entry.message.route.balance {
+        case .roundRobin: break
+        case .leastOutstanding:
+            let count = outstandingPerMember[member, default: 1] - 1
+            outstandingPerMember[member] = count > 0 ? count : nil
+        case .capacity: if entry.isPrompt { hasEnded(entry, at: member, isAnswered: isAnswered) }
         }
-        waiting.append(id)
     }
 
     /// The directory has changed: what waited for a member may have one now.
@@ -224,6 +219,7 @@ package final class Unicast: @unchecked Sendable {
         for id in waiting.values.joined().sorted() {
             if let entry = outstanding[id] { route(id, entry) }
         }
+        for topic in Array(crowded.keys) { wakeCrowded(topic) }
         flushLinks()
     }
 
@@ -263,7 +259,7 @@ package final class Unicast: @unchecked Sendable {
     }
 
     /// True unless it is certain that no member has looked at the message.
-    private func mayHaveBeenTaken(_ id: UInt64, _ entry: Outstanding) -> Bool {
+    func mayHaveBeenTaken(_ id: UInt64, _ entry: Outstanding) -> Bool {
         entry.replayTo != nil || entry.link?.mayHaveBeenTaken(id) == true
     }
 
@@ -294,37 +290,41 @@ package final class Unicast: @unchecked Sendable {
             timeLeftMicroseconds: left, headers: message.headers,
             total: UInt64(message.payload.readableBytes))
         head.isAgain = entry.replayTo != nil
+        head.isPrompt = entry.isPrompt
+        head.isClaimed = entry.isClaimed
         return (head, message.payload)
     }
 
     // MARK: Endings
 
     /// Ends a message: the only way out of `outstanding`.
-    private func finish(
+    func finish(
         _ id: UInt64, _ outcome: Outcome, _ why: String? = nil, headers: Headers = Headers(),
-        payload: ByteBuffer = ByteBuffer()
+        payload: ByteBuffer = ByteBuffer(), isAnswered: Bool = false
     ) {
         guard let entry = outstanding.removeValue(forKey: id) else { return }
-        let link = entry.link
-        unassign(entry)
+        if entry.isParked { parkedCount -= 1 }
+        let (link, member) = (entry.link, entry.member?.identity)
+        unassign(entry, isAnswered: isAnswered)
         if let link {
             link.unassign(id, isUnwanted: outcome == .expired)
             link.closeIfDone(linger: jittered(entry.message.route.linger))
         }
-        tell(entry, outcome, why, headers: headers, payload: payload)
+        tell(entry, outcome, why, member: member, headers: headers, payload: payload)
+        makeWay(after: entry)
     }
 
-    private func jittered(_ linger: Duration) -> Duration {
+    func jittered(_ linger: Duration) -> Duration {
         linger > .zero ? generator.jitter(linger, in: 0.8...1.0) : .zero
     }
 
-    private func tell(
-        _ entry: Outstanding, _ outcome: Outcome, _ why: String?, headers: Headers = Headers(),
-        payload: ByteBuffer = ByteBuffer()
+    func tell(
+        _ entry: Outstanding, _ outcome: Outcome, _ why: String?, member: NodeIdentity? = nil,
+        headers: Headers = Headers(), payload: ByteBuffer = ByteBuffer()
     ) {
-        let isLocal = entry.member?.identity == identity
+        let isLocal = member == identity
         let result = SendResult(
-            outcome: outcome, why: why, member: entry.member?.identity,
+            outcome: outcome, why: why, member: member,
             carrier: isLocal ? .local : entry.carrier, latency: now - entry.startedAt,
             headers: headers, payload: payload)
         switch entry.completion {
@@ -346,7 +346,7 @@ package final class Unicast: @unchecked Sendable {
         {
         case .end(let outcome): finish(id, outcome, why)
         case .replay:
-            entry.replayTo = entry.member
+            entry.replayTo = entry.member ?? entry.replayTo
             unassign(entry)
             retryLater(id, entry)
         case .again:
@@ -357,7 +357,7 @@ package final class Unicast: @unchecked Sendable {
     }
 
     /// Tries again at once where somebody can be dialled, otherwise when the first back-off is over.
-    private func retryLater(_ id: UInt64, _ entry: Outstanding) {
+    func retryLater(_ id: UInt64, _ entry: Outstanding) {
         counters.add(.messagesRetried)
         let candidates =
             (entry.replayTo ?? entry.pinned).map { [$0] } ?? members.members(serving: entry.message.topic)
@@ -398,121 +398,6 @@ package final class Unicast: @unchecked Sendable {
             }
         )
     }
-
-    // MARK: Receiving
-
-    func received(_ head: MessageHead, _ payload: ByteBuffer, on link: Link) {
-        guard let peer = link.peer else { return }
-        deliver(
-            head, payload, from: peer, carrier: link.carrier,
-            deadline: now + .microseconds(Int64(min(head.timeLeftMicroseconds, 1 << 50))),
-            token: .link(link, id: head.id, topic: head.topic, bytes: payload.readableBytes), pausing: link)
-    }
-
-    private func deliverHere(_ id: UInt64, _ message: OutboundMessage) {
-        let head = MessageHead(
-            id: id, kind: message.kind, settle: message.settle, topic: message.topic, server: message.server,
-            sequence: message.sequence, sentAtMicroseconds: message.sentAtMicroseconds,
-            timeLeftMicroseconds: 0, headers: message.headers, total: UInt64(message.payload.readableBytes))
-        deliver(
-            head, message.payload, from: identity, carrier: .local, deadline: message.deadline,
-            token: .local(id: id), pausing: nil)
-    }
-
-    private func deliver(
-        _ head: MessageHead, _ payload: ByteBuffer, from: NodeIdentity, carrier: Carrier, deadline: Instant,
-        token: ReplyToken, pausing link: Link?
-    ) {
-        let record = InboundRecord(
-            topic: head.topic, from: from, firstSequence: head.sequence,
-            sentAtMicroseconds: head.sentAtMicroseconds, headers: head.headers, body: payload)
-        let delivery = Delivery(
-            record, kind: head.kind, carrier: carrier, server: head.server, deadline: deadline,
-            answer: AnswerSlip(token, desk: sink.answers))
-        if !sink.received(delivery, settle: head.settle), let link, link.pauseReading() {
-            counters.add(.limitSubscriptionBacklogHit)
-            pausedLinks.append(link)
-        }
-    }
-
-    /// A full subscription has room again.
-    package func resumeReading() {
-        let links = pausedLinks
-        pausedLinks = []
-        for link in links { link.resumeReading() }
-    }
-
-    /// Carries out what handlers answered.
-    package func answer(_ items: [AnswerDesk.Item]) {
-        tick()
-        for item in items {
-            switch item {
-            case .answer(.local(let id), let answer, _):
-                let answer = sendable(answer)
-                finish(id, answer.outcome, answer.why, headers: answer.headers, payload: answer.payload)
-            case .answer(.link(let link, let id, let topic, let bytes), let answer, let isFinished):
-                let link = send(sendable(answer), for: id, on: link)
-                if isFinished { link?.finished(topic, bytes: bytes) }
-            case .finished(.link(let link, _, let topic, let bytes)): link.finished(topic, bytes: bytes)
-            case .finished(.local): break
-            }
-        }
-        flushLinks()
-    }
-
-    /// Answers on the link by which the newest copy of the message came, and returns it; nil: it has ended.
-    private func send(_ answer: Answer, for id: UInt64, on link: Link) -> Link? {
-        let head = ReplyHead(
-            id: id, outcome: answer.outcome, why: answer.why, headers: answer.headers,
-            total: UInt64(answer.payload.readableBytes))
-        var way: Link? = link
-        if let memory = link.memory {
-            let number = memory.window.handled(id, on: link.number)
-            if number != link.number { way = links[number] }
-        }
-        guard let way, way.isConnected else {
-            // It may be asked for again.
-            link.memory?.window.answered(head, answer.payload, on: link.number)
-            counters.add(.linkRepliesUnsent)
-            return nil
-        }
-        way.send(head, answer.payload)
-        return way
-    }
-
-    /// A handler's answer that no link takes becomes a rejection that says why.
-    private func sendable(_ answer: Answer) -> Answer {
-        let limit = configuration.limits.message
-        if answer.payload.readableBytes > limit {
-            counters.add(.limitMessageHit)
-            let size = answer.payload.readableBytes
-            return Answer(.rejected, why: "the reply has \(size) bytes; limits.message allows \(limit)")
-        }
-        if let fault = answer.headers.fault { return Answer(.rejected, why: "the reply's headers: \(fault)") }
-        return answer
-    }
-
-    func answered(_ head: ReplyHead, _ payload: ByteBuffer, on link: Link) {
-        guard let entry = outstanding[head.id] else { return counters.add(.linkRepliesLate) }
-        let route = entry.message.route
-        if head.outcome == .released,
-            entry.attempts.released(isLeaving: link.isLeft, isPinned: entry.pinned != nil, route: route)
-                == .again
-        {
-            link.unassign(head.id)
-            unassign(entry)
-            entry.replayTo = nil
-            retryLater(head.id, entry)
-            return link.closeIfDone(linger: jittered(route.linger))
-        }
-        finish(head.id, head.outcome, head.why, headers: head.headers, payload: payload)
-    }
-
-    /// The reply to a message cannot be taken in.
-    func unanswerable(_ head: ReplyHead, _ why: String) { finish(head.id, .lost, why) }
-
-    /// True when the parts of another large message fit the memory set aside for them.
-    var mayAssemble: Bool { assembledBytes <= configuration.limits.memory / 2 }
 
     // MARK: Flushing
 

@@ -36,6 +36,40 @@ package struct AnswerSlip: Sendable {
         desk.put(.answer(token, Answer(.accepted), isFinished: false))
     }
 
+    /// Asks the sender whether the message may start; `claim` hears the answer, on the node's event loop.
+    func claim(_ claim: Claim) {
+        guard case .alone(let token, let desk) = holder else { return claim.end(isGranted: true) }
+        desk.put(.claim(token, claim))
+    }
+
+    /// Says that the message was not started and never will be, as its sender knows.
+    func drop() {
+        guard case .alone(let token, let desk) = holder else { return }
+        desk.put(.dropped(token))
+    }
+
+    /// Says that the message was turned away unseen; ``call(_:_:)`` follows when there is room.
+    func turnAway(_ topic: Topic) {
+        guard case .alone(let token, let desk) = holder else {
+            return give(Answer(.released, why: "the backlog of \(topic) is full"))
+        }
+        desk.put(.turnedAway(token))
+    }
+
+    /// Tells who was turned away that there is room for so many messages; 0: as many as it likes.
+    func call(_ topic: Topic, _ count: UInt32) {
+        guard case .alone(let token, let desk) = holder else { return }
+        desk.put(.room(token, topic, count))
+    }
+
+    /// What its sender is known by at a full queue: the link it came by; 0: this node itself.
+    var door: UInt64 {
+        switch holder {
+        case .alone(.link(let link, _, _, _), _), .finishing(.link(let link, _, _, _), _): link.number
+        case .alone, .finishing, .shared, .group: 0
+        }
+    }
+
     /// What is left of the slip behind ``acknowledge()``; nil: nothing.
     package var finishing: AnswerSlip? {
         guard case .alone(.link(let link, let id, let topic, let bytes), let desk) = holder else {
@@ -48,6 +82,15 @@ package struct AnswerSlip: Sendable {
     package func shared(by count: Int) -> AnswerSlip {
         count > 1 ? AnswerSlip(.shared(SharedAnswer(self, count: count))) : self
     }
+}
+
+/// What waits for the sender of a message to let it start: ends exactly once.
+package final class Claim: Sendable {
+    private let body: @Sendable (Bool) -> Void
+
+    init(_ body: @escaping @Sendable (Bool) -> Void) { self.body = body }
+
+    func end(isGranted: Bool) { body(isGranted) }
 }
 
 /// One answer that several handlers of a fanout give together.
@@ -77,6 +120,13 @@ package final class AnswerDesk: Sendable {
         /// `isFinished`: the message takes no room here any more.
         case answer(ReplyToken, Answer, isFinished: Bool)
         case finished(ReplyToken)
+        /// A handler is free for the message: may it start?
+        case claim(ReplyToken, Claim)
+        case dropped(ReplyToken)
+        /// There was no room for the message.
+        case turnedAway(ReplyToken)
+        /// There is room where a message of the topic was turned away.
+        case room(ReplyToken, Topic, UInt32)
     }
     private let mailbox: LoopMailbox<Item>
 

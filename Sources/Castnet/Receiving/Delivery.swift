@@ -9,6 +9,10 @@ package struct Delivery: Sendable {
     /// The server name asked for; nil: any.
     package var server: String?
     package var deadline: Instant?
+    /// True: it is taken in only where a handler is free.
+    package var isPrompt = false
+    /// True: it is started only once its sender has let it.
+    package var isClaimed = false
     /// Whom to tell how it ended; nil: nobody waits.
     package var answer: AnswerSlip?
 

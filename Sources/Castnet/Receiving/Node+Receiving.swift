@@ -57,7 +57,8 @@ extension Node {
         let served = ServedTopic(
             topic: topic, server: server, concurrency: concurrency, backlogMax: backlog, work: work,
             bytesMax: configuration.limits.subscriptionBacklog, counters: counters,
-            clock: { MonotonicClock.now }
+            clock: { MonotonicClock.now },
+            wakeAt: { [loop] instant, body in loop.scheduleTask(deadline: instant.nioDeadline, body) }
         ) { [weak self] in self?.resumeReading() }
         try registry.add(served)
         try await announce()

@@ -14,9 +14,9 @@ public enum HandlerPlace: Sendable {
 
 /// One topic this node serves: its handler, its queue and its concurrency.
 ///
-/// Messages wait here while `concurrency` handlers run; a message whose deadline passed in the queue is not
-/// executed. At most `backlogMax` messages wait: calls and casts past that are released, fanouts hold back
-/// their carrier (`isFull`).
+/// Messages wait here while `concurrency` handlers run, in a queue for each sender; the senders take turns. A
+/// message whose deadline passed in the queue is not executed. At most `backlogMax` messages and `bytesMax`
+/// bytes wait: calls and casts past that are turned away, fanouts hold back their carrier.
 package final class ServedTopic: Sendable {
     package typealias Handler = @Sendable (Message) async throws -> Response
     package typealias InlineHandler = @Sendable (Message) throws -> Response
@@ -29,102 +29,126 @@ package final class ServedTopic: Sendable {
     package let topic: Topic
     package let server: String
     package let concurrency: Int
-    private let backlogMax: Int
     private let bytesMax: Int
     private let drained: @Sendable () -> Void
+    private let wakeAt: @Sendable (Instant, @escaping @Sendable () -> Void) -> Void
     private let work: Work
     private let clock: @Sendable () -> Instant
     private let counters: NodeCounters
-    private let state = Mutex(State())
+    private let state: Mutex<State>
+
+    /// A delivery in the queue, and what is left of it: the next message's place and the bytes from there.
+    private struct Queued: Sendable {
+        var delivery: Delivery
+        var index = 0
+        var rest: ByteBuffer
+    }
 
     private struct State {
-        var queue = Deque<Delivery>()
-        /// What is left of the first delivery in the queue: the next message's place and the bytes from
-        /// there.
-        var index = 0
-        var rest = ByteBuffer()
-        /// Messages in the queue.
-        var queued = 0
-        var queuedBytes = 0
+        var queue: WorkQueue<Queued>
+        /// Whom to tell at each door.
+        var doors: [UInt64: AnswerSlip] = [:]
         var wasFull = false
-        var running = 0
         var isWithdrawn = false
         var idle: [UnsafeContinuation<Void, Never>] = []
     }
 
-    /// `drained` is called outside any lock when a queue that held `bytesMax` bytes is half empty.
+    /// `drained` is called outside any lock when a queue that held `bytesMax` bytes is half empty, `wakeAt`
+    /// to be called back at a time.
     package init(
         topic: Topic, server: String, concurrency: Int, backlogMax: Int, work: Work, bytesMax: Int,
         counters: NodeCounters, clock: @escaping @Sendable () -> Instant,
+        wakeAt: @escaping @Sendable (Instant, @escaping @Sendable () -> Void) -> Void = { _, _ in },
         drained: @escaping @Sendable () -> Void = {}
     ) {
         self.topic = topic
         self.server = server
         self.concurrency = concurrency
-        self.backlogMax = backlogMax
         self.bytesMax = bytesMax
+        state = Mutex(
+            State(queue: WorkQueue(concurrency: concurrency, messagesMax: backlogMax, bytesMax: bytesMax)))
         self.drained = drained
+        self.wakeAt = wakeAt
         self.work = work
         self.counters = counters
         self.clock = clock
     }
 
-    package var queuedBytes: Int { state.withLock { $0.queuedBytes } }
+    package var queuedBytes: Int { state.withLock { $0.queue.bytes } }
 
     /// Takes a delivery in and sees that it is handled. Called from any thread.
     ///
     /// `acknowledging`: the message is settled once it is in the queue, whatever the handler says later.
     package func submit(_ delivery: Delivery, acknowledging: Bool = false) {
         if case .inline(let handler) = work {
-            run(delivery) { message in try handler(message) }
+            guard delivery.isClaimed else { return run(delivery, handler) }
+            let claim = Claim { [self] isGranted in
+                if isGranted { run(delivery, handler) } else { delivery.answer?.drop() }
+            }
+            delivery.answer?.claim(claim)
             return
         }
-        enum Decision { case start(Int), refuse(String) }
+        enum Decision { case start(Int), turnAway, refuse }
         let decision = state.withLock { state -> Decision in
-            if state.isWithdrawn { return .refuse("the topic is no longer served here") }
-            if delivery.kind != .fanout, state.queued >= backlogMax { return .refuse("backlog full") }
-            if state.queue.isEmpty { state.rest = delivery.record.body }
-            var queued = delivery
-            if acknowledging { queued.answer = delivery.answer?.finishing }
-            state.queue.append(queued)
-            state.queued += delivery.record.count
-            state.queuedBytes += delivery.cost
-            if state.queuedBytes >= bytesMax { state.wasFull = true }
-            let workers = min(state.queued, concurrency - state.running)
-            state.running += workers
+            if state.isWithdrawn { return .refuse }
+            let (sender, door) = (delivery.record.from, delivery.answer?.door ?? 0)
+            if delivery.kind != .fanout,
+                !state.queue.admits(sender, door: door, isPrompt: delivery.isPrompt)
+            {
+                state.doors[door] = delivery.answer
+                return .turnAway
+            }
+            var queued = Queued(delivery: delivery, rest: delivery.record.body)
+            if acknowledging { queued.delivery.answer = delivery.answer?.finishing }
+            let workers = state.queue.append(
+                queued, of: sender, messages: delivery.record.count, bytes: delivery.cost)
+            if state.queue.bytes >= bytesMax { state.wasFull = true }
             return .start(workers)
         }
         switch decision {
         case .start(let workers):
             if acknowledging { delivery.answer?.acknowledge() }
             for _ in 0..<workers { startWorker() }
-        case .refuse(let why):
-            counters.add(.limitBacklogHit)
-            delivery.answer?.give(Answer(.released, why: why))
+        case .turnAway:
+            if !delivery.isPrompt { counters.add(.limitBacklogHit) }
+            delivery.answer?.turnAway(topic)
+            callWhoWaits()
+        case .refuse: delivery.answer?.give(Answer(.released, why: "the topic is no longer served here"))
         }
     }
 
     /// Stops taking messages in, releases what waits, and returns once no handler runs.
     package func withdraw() async {
-        let waiting = state.withLock { state in
+        let (waiting, doors) = state.withLock { state in
             state.isWithdrawn = true
-            defer {
-                state.queue = Deque()
-                state.index = 0
-                state.rest = ByteBuffer()
-                state.queued = 0
-                state.queuedBytes = 0
-            }
-            return state.queue
+            defer { state.doors = [:] }
+            let (items, doors) = state.queue.close()
+            return (items, doors.compactMap { state.doors[$0] })
         }
-        for delivery in waiting { delivery.answer?.give(Answer(.released, why: "the topic was withdrawn")) }
+        for queued in waiting {
+            queued.delivery.answer?.give(Answer(.released, why: "the topic was withdrawn"))
+        }
+        // What they send now is released, and may go to another member.
+        for door in doors { door.call(topic, 0) }
         await withUnsafeContinuation { continuation in
             let isIdle = state.withLock { state in
-                if state.running > 0 { state.idle.append(continuation) }
-                return state.running == 0
+                if !state.queue.isIdle { state.idle.append(continuation) }
+                return state.queue.isIdle
             }
             if isIdle { continuation.resume() }
         }
+    }
+
+    /// Tells those at the door who may send again; what was promised and not used goes to the next.
+    private func callWhoWaits() {
+        let (calls, next) = state.withLock { state in
+            let calls = state.queue.calls(now: clock()).compactMap { call in
+                state.doors.removeValue(forKey: call.door).map { (slip: $0, count: call.count) }
+            }
+            return (calls, state.doors.isEmpty ? nil : state.queue.nextDeadline)
+        }
+        for (slip, count) in calls { slip.call(topic, count) }
+        if let next { wakeAt(next) { [weak self] in self?.callWhoWaits() } }
     }
 
     private func startWorker() {
@@ -134,9 +158,21 @@ package final class ServedTopic: Sendable {
     }
 
     private func workThrough(_ handler: Handler) async {
-        while let (message, slip) = nextOrRest() {
-            let answer = await handle(message, handler)
-            slip?.give(answer)
+        var isFirst = true
+        while let next = nextOrRest(isFirst: isFirst) {
+            isFirst = false
+            if next.isClaimed, let slip = next.slip, await !isGranted(slip) {
+                slip.drop()
+                continue
+            }
+            let answer = await handle(next.message, handler)
+            next.slip?.give(answer)
+        }
+    }
+
+    private func isGranted(_ slip: AnswerSlip) async -> Bool {
+        await withUnsafeContinuation { continuation in
+            slip.claim(Claim { continuation.resume(returning: $0) })
         }
     }
 
@@ -164,48 +200,49 @@ package final class ServedTopic: Sendable {
         return Answer(.expired, why: "its deadline passed in the receiver's queue")
     }
 
-    /// The next message, and the slip to answer on after the last of its delivery; nil ends the worker.
-    private func nextOrRest() -> (Message, AnswerSlip?)? {
-        enum Next { case message(Message, AnswerSlip?), rest([UnsafeContinuation<Void, Never>]) }
+    /// The next message; nil ends the worker.
+    private func nextOrRest(isFirst: Bool) -> Next? {
         var hasDrained = false
-        let next = state.withLock { state -> Next in
-            let popped = Self.popMessage(&state)
-            if state.wasFull, state.queuedBytes <= bytesMax / 2 {
+        var areSomeAtDoor = false
+        let (next, idle) = state.withLock { state -> (Next?, [UnsafeContinuation<Void, Never>]) in
+            let next = Self.pop(&state.queue, isFirst: isFirst)
+            if state.wasFull, state.queue.bytes <= bytesMax / 2 {
                 state.wasFull = false
                 hasDrained = true
             }
-            if let (message, slip) = popped { return .message(message, slip) }
-            state.running -= 1
-            guard state.running == 0 else { return .rest([]) }
+            areSomeAtDoor = !state.doors.isEmpty
+            guard state.queue.isIdle else { return (next, []) }
             defer { state.idle = [] }
-            return .rest(state.idle)
+            return (next, state.idle)
         }
         if hasDrained { drained() }
-        switch next {
-        case .message(let message, let slip): return (message, slip)
-        case .rest(let idle):
-            for continuation in idle { continuation.resume() }
-            return nil
-        }
+        if areSomeAtDoor { callWhoWaits() }
+        for continuation in idle { continuation.resume() }
+        return next
     }
 
-    private static func popMessage(_ state: inout State) -> (Message, AnswerSlip?)? {
-        while let delivery = state.queue.first {
-            let message = delivery.message(at: state.index, from: &state.rest)
-            state.index += 1
-            let isLast = state.index >= delivery.record.count || message == nil
-            if isLast {
-                state.queue.removeFirst()
-                state.queuedBytes -= delivery.cost
-                state.index = 0
-                state.rest = state.queue.first?.record.body ?? ByteBuffer()
+    /// What a worker handles next.
+    private struct Next {
+        var message: Message
+        /// The slip to answer on, after the last of a delivery.
+        var slip: AnswerSlip?
+        var isClaimed: Bool
+    }
+
+    private static func pop(_ queue: inout WorkQueue<Queued>, isFirst: Bool) -> Next? {
+        var isFirst = isFirst
+        while true {
+            let popped = queue.next(isFirst: isFirst) { queued -> (piece: Next?, isLast: Bool) in
+                let message = queued.delivery.message(at: queued.index, from: &queued.rest)
+                queued.index += 1
+                let isLast = message == nil || queued.index >= queued.delivery.record.count
+                let slip = isLast ? queued.delivery.answer : nil
+                let isClaimed = queued.delivery.isClaimed
+                return (message.map { Next(message: $0, slip: slip, isClaimed: isClaimed) }, isLast)
             }
-            if let message {
-                state.queued -= 1
-                return (message, isLast ? delivery.answer : nil)
-            }
+            guard let piece = popped else { return nil }
+            if let piece { return piece }
+            isFirst = false
         }
-        state.queued = 0
-        return nil
     }
 }

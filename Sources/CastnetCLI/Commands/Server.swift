@@ -96,13 +96,14 @@ final class Server: Sendable {
     // MARK: Messages
 
     private func handle(_ message: Message) async throws -> Response {
-        if let work = options.work { try await Task.sleep(for: work.duration) }
         let sha256 = message.payload.sha256
         if let out = options.out {
             let path = "\(out)/\(message.id)"
             try Data(message.payload.readableBytesView).write(to: URL(fileURLWithPath: path))
         }
+        // Before the work: who kills this process can see what it had begun.
         if json { tell(MessageLine(message, sha256: sha256)) }
+        if let work = options.work { try await Task.sleep(for: work.duration) }
         count(message)
         switch options.reply {
         case .echo: return .reply(message.payload, headers: message.headers)

@@ -26,7 +26,7 @@ public enum Counter: Int, CaseIterable, Sendable {
     case linkAcceptsPaused, linkDescriptorsShort, linkCreditWaits, linkMessagesAgain, linkRepliesUnsent
     case linkMemoriesDropped
     case linkTopicsPromoted, linkTopicsDemoted
-    case messagesExpiredInQueue, messagesRetried
+    case messagesExpiredInQueue, messagesRetried, messagesTurnedAway
     case beaconIn, beaconOut, beaconMalformed, beaconForeign
     case limitConnectionsHit, limitPerPeerHit, limitPerAddressHit, limitDialsHit, limitMessageHit,
         limitMemoryHit
@@ -186,6 +186,7 @@ public enum Counter: Int, CaseIterable, Sendable {
         ("link.topics.demoted", "topics", "Promoted topics that cooled down."),
         ("messages.expired-in-queue", "messages", "Messages whose deadline passed in this node's queue."),
         ("messages.retried", "messages", "Messages sent again."),
+        ("messages.turned-away", "messages", "Messages for which there was no room, or no free handler."),
         ("beacon.in", "datagrams", "Beacons received."),
         ("beacon.out", "datagrams", "Beacons sent."),
         ("beacon.rejected.malformed", "datagrams", "Beacons that do not decode."),

@@ -111,8 +111,9 @@ package struct LinkMachine: ~Copyable {
         case (_, .hello): return end(.protocol, .protocolError, "a second hello")
         case (_, .heartbeat(let nonce)): return .send(.heartbeatAnswer(nonce))
         case (_, .heartbeatAnswer(let nonce)): return .reached(nonce)
-        case (_, .credit): return role == .dialler ? .deliver(packet) : .none
-        case (_, .confirmed): return role == .acceptor ? .deliver(packet) : .none
+        case (_, .credit), (_, .busy), (_, .room), (_, .mayStart), (_, .started):
+            return role == .dialler ? .deliver(packet) : .none
+        case (_, .confirmed), (_, .start): return role == .acceptor ? .deliver(packet) : .none
         case (_, .message): return receivedMessage(packet)
         case (_, .reply), (_, .chunk), (_, .cancel), (_, .repair): return .deliver(packet)
         }

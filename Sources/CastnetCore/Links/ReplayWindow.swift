@@ -75,6 +75,8 @@ package struct ReplayWindow: Sendable {
     }
 
     private var running: Set<UInt64> = []
+    /// Messages that came again and had not come before: what their first link still has of them comes late.
+    private var overtaken: Set<UInt64> = []
     /// The links by which messages came again that are being handled.
     private var ways: [UInt64: UInt64] = [:]
     private var logs: [UInt64: AnswerLog] = [:]
@@ -96,7 +98,11 @@ package struct ReplayWindow: Sendable {
         guard let log = logs.removeValue(forKey: link) else { return }
         forgottenMax = max(forgottenMax, log.forgottenMax)
         for answer in log.answers { orphans.append(answer) }
+        if logs.count <= 1 { overtaken = [] }
     }
+
+    /// True for the first copy of a message of which the second was here before: its link was thought dead.
+    package func isOvertaken(_ id: UInt64) -> Bool { !overtaken.isEmpty && overtaken.contains(id) }
 
     /// A message has come whole for the first time.
     package mutating func began(_ id: UInt64) {
@@ -104,11 +110,14 @@ package struct ReplayWindow: Sendable {
         running.insert(id)
     }
 
-    /// A message that came by `link` is handled; returns the link that its answer goes by.
+    /// A message that came by `link` is handled, or was turned away; returns the link to say so on.
     package mutating func handled(_ id: UInt64, on link: UInt64) -> UInt64 {
         running.remove(id)
         return ways.isEmpty ? link : ways.removeValue(forKey: id) ?? link
     }
+
+    /// The link by which to speak of a message that came by `link`.
+    package func way(of id: UInt64, on link: UInt64) -> UInt64 { ways[id] ?? link }
 
     /// An answer is sent by a link, or would be if that had not ended. Every answer on a link is logged: the
     /// peer counts them.
@@ -133,6 +142,8 @@ package struct ReplayWindow: Sendable {
         let forgotten = logs.values.reduce(max(forgottenMax, orphans.forgottenMax)) {
             max($0, $1.forgottenMax)
         }
-        return id <= forgotten ? .forgotten : .new
+        if id <= forgotten { return .forgotten }
+        if logs.count > 1 { overtaken.insert(id) }
+        return .new
     }
 }

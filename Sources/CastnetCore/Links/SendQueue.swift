@@ -8,7 +8,7 @@ package struct SendQueue: Sendable {
         case now
         /// It waits for credit, behind those of its topic that wait already.
         case lacksCredit
-        /// It waits for the release of its topic.
+        /// It waits until its topic may go on.
         case held
     }
 
@@ -24,6 +24,8 @@ package struct SendQueue: Sendable {
     /// Topics of those that may go on.
     private var woken = Deque<Topic>()
     private var held: Set<Topic> = []
+    /// Topics of which the peer has turned messages away.
+    private var closed: Set<Topic> = []
     package var credit = CreditBook()
     package private(set) var waitingCount = 0
 
@@ -50,7 +52,8 @@ package struct SendQueue: Sendable {
     }
 
     private mutating func nextWaiting(of topic: Topic, _ isWanted: (UInt64) -> Bool) -> UInt64? {
-        guard !held.contains(topic), var queue = waiting.removeValue(forKey: topic) else { return nil }
+        guard !held.contains(topic), !closed.contains(topic), var queue = waiting.removeValue(forKey: topic)
+        else { return nil }
         defer { if !queue.isEmpty { waiting[topic] = queue } }
         while let first = queue.first {
             let isWanted = isWanted(first.id)
@@ -64,7 +67,7 @@ package struct SendQueue: Sendable {
 
     /// Whether a message may begin now; if not, `next` returns it when it may.
     package mutating func start(_ id: UInt64, _ topic: Topic, bytes: Int) -> Start {
-        let isHeld = held.contains(topic)
+        let isHeld = held.contains(topic) || closed.contains(topic)
         if !isHeld, waiting[topic] == nil, credit.take(topic, bytes: bytes) { return .now }
         waiting[topic, default: []].append(Waiting(id: id, bytes: bytes))
         waitingCount += 1
@@ -83,6 +86,21 @@ package struct SendQueue: Sendable {
 
     package mutating func release(_ topic: Topic) {
         held.remove(topic)
+        wake(topic)
+    }
+
+    /// The peer has turned a message away: it and what follows of its topic waits until ``reopen(_:)``.
+    package mutating func putBack(_ id: UInt64, _ topic: Topic, bytes: Int) {
+        closed.insert(topic)
+        var queue = waiting.removeValue(forKey: topic) ?? []
+        let place = queue.firstIndex { $0.id > id } ?? queue.endIndex
+        queue.insert(Waiting(id: id, bytes: bytes), at: place)
+        waiting[topic] = queue
+        waitingCount += 1
+    }
+
+    package mutating func reopen(_ topic: Topic) {
+        closed.remove(topic)
         wake(topic)
     }
 

@@ -14,6 +14,13 @@ package enum Packet: Hashable, Sendable {
     case credit(Credit)
     /// So many replies have come whole on this link, from its first one on.
     case confirmed(UInt64)
+    /// The message was turned away unseen: there is no room for it now.
+    case busy(id: UInt64)
+    case room(Room)
+    /// The acceptor wants to start a message that asks for that; the dialler lets it; it starts.
+    case mayStart(id: UInt64)
+    case start(id: UInt64)
+    case started(id: UInt64)
     case repair(RepairPacket)
 
     /// The most bytes of a message in one packet: a large one is cut so that small ones pass between.
@@ -32,6 +39,11 @@ package enum Packet: Hashable, Sendable {
         case heartbeatAnswer = 0x21
         case credit = 0x22
         case confirmed = 0x23
+        case busy = 0x24
+        case room = 0x25
+        case mayStart = 0x26
+        case start = 0x27
+        case started = 0x28
         case repairRequest = 0x40
         case repairFrames = 0x41
         case repairGone = 0x42
@@ -78,6 +90,10 @@ package struct Hello: Hashable, Sendable {
         package static let credit = Features(rawValue: 1)
         /// It knows a message that comes again on another persistent link.
         package static let replay = Features(rawValue: 2)
+        /// It may turn messages away, and understands when its own are.
+        package static let busy = Features(rawValue: 4)
+        /// It asks before it starts a message that wants that.
+        package static let claims = Features(rawValue: 8)
     }
 
     package enum Purpose: UInt8, Sendable {
@@ -138,6 +154,10 @@ package struct MessageHead: Hashable, Sendable {
     package var mandatory: Bool
     /// True for one that was sent on a link which broke: the receiver may have it.
     package var isAgain = false
+    /// True for one that is taken in only where a handler is free.
+    package var isPrompt = false
+    /// True for one that is started only once its sender has let it.
+    package var isClaimed = false
     package var topic: Topic
     package var server: String?
     package var instance: String?
@@ -214,5 +234,16 @@ package struct Credit: Hashable, Sendable {
         self.topic = topic
         self.messages = messages
         self.bytes = bytes
+    }
+}
+
+/// There is room again for what was turned away of a topic.
+package struct Room: Hashable, Sendable {
+    package var topic: String
+    /// For how many messages; 0: as many as credit allows.
+    package var messages: UInt32
+    package init(topic: String, messages: UInt32) {
+        self.topic = topic
+        self.messages = messages
     }
 }

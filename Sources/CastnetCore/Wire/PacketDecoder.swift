@@ -75,6 +75,11 @@ extension Packet {
         case .heartbeat: self = .heartbeat(try body.read())
         case .heartbeatAnswer: self = .heartbeatAnswer(try body.read())
         case .confirmed: self = .confirmed(try body.read())
+        case .busy: self = .busy(id: try body.read())
+        case .mayStart: self = .mayStart(id: try body.read())
+        case .start: self = .start(id: try body.read())
+        case .started: self = .started(id: try body.read())
+        case .room: self = .room(Room(topic: try body.readShortText(), messages: try body.read()))
         case .credit:
             self = .credit(
                 Credit(topic: try body.readShortText(), messages: try body.read(), bytes: try body.read()))
@@ -127,6 +132,8 @@ extension MessageHead {
             timeLeftMicroseconds: timeLeft, carrierChange: change, headers: try body.readHeaders(),
             total: try body.read())
         isAgain = flags & 8 != 0
+        isPrompt = flags & 16 != 0
+        isClaimed = flags & 32 != 0
     }
 }
 

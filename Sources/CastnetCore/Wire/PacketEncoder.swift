@@ -26,6 +26,14 @@ extension ByteBuffer {
         case .heartbeat(let nonce): writeNumber(.heartbeat, nonce)
         case .heartbeatAnswer(let nonce): writeNumber(.heartbeatAnswer, nonce)
         case .confirmed(let count): writeNumber(.confirmed, count)
+        case .busy(let id): writeNumber(.busy, id)
+        case .room(let room):
+            writeKind(.room)
+            writeShortText(room.topic)
+            writeInteger(room.messages)
+        case .mayStart(let id): writeNumber(.mayStart, id)
+        case .start(let id): writeNumber(.start, id)
+        case .started(let id): writeNumber(.started, id)
         case .credit(let credit):
             writeKind(.credit)
             writeShortText(credit.topic)
@@ -79,6 +87,8 @@ extension ByteBuffer {
         if head.mandatory { flags |= 2 }
         if head.carrierChange != nil { flags |= 4 }
         if head.isAgain { flags |= 8 }
+        if head.isPrompt { flags |= 16 }
+        if head.isClaimed { flags |= 32 }
         writeKind(.message, flags: flags)
         writeInteger(head.kind.code)
         writeInteger(UInt8(0))

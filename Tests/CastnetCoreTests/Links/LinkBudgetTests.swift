@@ -191,6 +191,18 @@ import Testing
         #expect(window.idMax == 3)
     }
 
+    @Test("the first copy of a message is not handled where the second was faster")
+    func overtaken() {
+        var window = ReplayWindow()
+        window.opened(1)
+        window.opened(2)
+        guard case .new = window.again(7, by: 2) else { return #expect(Bool(false), "not new") }
+        window.began(7)
+        #expect(window.isOvertaken(7) && !window.isOvertaken(8))
+        window.closed(1)
+        #expect(!window.isOvertaken(7), "the first link can bring no more")
+    }
+
     @Test("a peer that confirms nothing is remembered as far as there is room")
     func unconfirmed() {
         var window = ReplayWindow()

@@ -90,6 +90,13 @@ enum PacketVectors {
             hex:
                 "000000182200097363686564756c6572000000100000000000100000"),
         Vector(name: "confirmed", packet: .confirmed(64), hex: "0000000a23000000000000000040"),
+        Vector(name: "may start", packet: .mayStart(id: 7), hex: "0000000a26000000000000000007"),
+        Vector(name: "start", packet: .start(id: 7), hex: "0000000a27000000000000000007"),
+        Vector(name: "started", packet: .started(id: 7), hex: "0000000a28000000000000000007"),
+        Vector(name: "busy", packet: .busy(id: 7), hex: "0000000a24000000000000000007"),
+        Vector(
+            name: "room", packet: .room(Room(topic: "scheduler", messages: 1)),
+            hex: "000000102500097363686564756c657200000001"),
         Vector(
             name: "repair request", packet: .repair(.request(stream: 0xB2, [5...9, 12...12])),
             hex:

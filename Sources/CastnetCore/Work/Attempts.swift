@@ -24,6 +24,9 @@ package struct Attempts: Sendable {
         self.member = member
     }
 
+    /// The member had no room for it and has not looked at it: that was no attempt.
+    package mutating func turnedAway() { count -= 1 }
+
     /// The link to the member ended. `wasTaken`: the member may have looked at the message. `mayReplay`: the
     /// member may still be there, and suppresses what it has.
     ///

@@ -1,0 +1,126 @@
+import CastnetCore
+import DequeModule
+
+/// Messages that must wait: for a member, for room, for a free handler. Their senders wait with them.
+extension Unicast {
+    /// Its sender waits until others have ended.
+    func park(_ id: UInt64, _ entry: Outstanding) {
+        counters.add(.limitPendingCallsHit)
+        entry.isParked = true
+        compact(&parked)
+        parked.append(id)
+        parkedCount += 1
+    }
+
+    /// Another has ended: the first that waits may go.
+    func unpark() {
+        while outstanding.count - parkedCount < configuration.limits.pendingCalls, let id = parked.popFirst()
+        {
+            guard let entry = outstanding[id] else { continue }
+            entry.isParked = false
+            parkedCount -= 1
+            route(id, entry)
+        }
+    }
+
+    func hasEnded(_ entry: Outstanding, at member: NodeIdentity, isAnswered: Bool) {
+        let message = entry.message
+        guard isAnswered else { return capacity.gaveUp(message.topic, at: member) }
+        // A cast that is settled when it was received says nothing of its handler.
+        let isDone = message.kind == .call || message.settle == .processed
+        capacity.answered(message.topic, by: member, service: isDone ? now - entry.sentAt : nil)
+    }
+
+    /// Every member has its hands full.
+    func crowd(_ id: UInt64, _ topic: Topic) {
+        var waiting = crowded.removeValue(forKey: topic) ?? []
+        compact(&waiting)
+        // One that was turned away is older than most.
+        let place = waiting.last.map { $0 < id } ?? true ? waiting.endIndex : waiting.firstIndex { $0 > id }
+        waiting.insert(id, at: place ?? waiting.endIndex)
+        crowded[topic] = waiting
+    }
+
+    /// Those that ended while they waited must not pile up.
+    func compact(_ waiting: inout Deque<UInt64>) {
+        if waiting.count > 64 + 2 * outstanding.count { waiting.removeAll { outstanding[$0] == nil } }
+    }
+
+    /// A member may have a free handler again: the first that wait for one go.
+    func wakeCrowded(_ topic: Topic) {
+        while let id = crowded[topic]?.first {
+            guard let entry = outstanding[id], !entry.isParked else {
+                crowded[topic]?.removeFirst()
+                continue
+            }
+            let candidates = candidates(for: entry)
+            guard candidates.isEmpty || capacity.pick(candidates, topic: topic) != nil else { break }
+            crowded[topic]?.removeFirst()
+            route(id, entry, isFirst: true)
+        }
+        if crowded[topic]?.isEmpty == true { crowded[topic] = nil }
+    }
+
+    func waitForMember(_ id: UInt64, _ entry: Outstanding) {
+        let topic = entry.message.topic
+        if entry.message.mandatory { return finish(id, .unroutable, "nobody serves \(topic)") }
+        var waiting = unserved.removeValue(forKey: topic) ?? []
+        compact(&waiting)
+        waiting.append(id)
+        unserved[topic] = waiting
+    }
+
+    /// Others may have waited for the room that a message took.
+    func makeWay(after entry: Outstanding) {
+        guard !isMakingWay else { return }
+        // What goes on may end at once, and make way again: not from within.
+        isMakingWay = true
+        defer { isMakingWay = false }
+        if entry.isPrompt { wakeCrowded(entry.message.topic) }
+        if parkedCount > 0 { unpark() }
+    }
+
+    /// A member had no room for a message of this node, and has not looked at it.
+    func turnedAway(_ id: UInt64) {
+        guard let entry = outstanding[id], let member = entry.member?.identity else { return }
+        if entry.isPrompt {
+            entry.attempts.turnedAway()
+            capacity.turnedAway(entry.message.topic, by: member)
+            entry.link?.unassign(id)
+            entry.link = nil
+            entry.member = nil
+            entry.replayTo = nil
+            route(id, entry, isFirst: true)
+        } else if let link = entry.link {
+            link.putBack(id, entry.message.topic, entry.message.payload)
+        } else {
+            waitForOwnRoom(id, entry)
+        }
+    }
+
+    /// A member has room for so many messages of a topic; 0: as many as credit allows.
+    func called(_ topic: Topic, by member: NodeIdentity, for count: UInt32) {
+        capacity.called(topic, by: member, for: count)
+        wakeCrowded(topic)
+        guard member == identity else { return }
+        for id in ownWaiting.removeValue(forKey: topic) ?? [] {
+            if let entry = outstanding[id] { deliverHere(id, entry) }
+        }
+    }
+
+    /// What a member takes is not known any more: the link that told of it has ended.
+    func forgetCapacity(of member: NodeIdentity) {
+        capacity.forget(member)
+        for topic in Array(crowded.keys) { wakeCrowded(topic) }
+    }
+
+    /// How many messages of its topic may be on the way over `link`; nil: it has ended, or goes another way.
+    func backlog(of id: UInt64, on link: Link) -> Int? {
+        guard let entry = outstanding[id], entry.link === link else { return nil }
+        return max(1, entry.message.route.backlog)
+    }
+
+    func waitForOwnRoom(_ id: UInt64, _ entry: Outstanding) {
+        ownWaiting[entry.message.topic, default: []].append(id)
+    }
+}

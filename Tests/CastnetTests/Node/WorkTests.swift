@@ -1,0 +1,145 @@
+import CastnetCore
+import CastnetTestKit
+import Foundation
+import NIOCore
+import Synchronization
+import Testing
+
+@testable import Castnet
+
+/// Who gets the work on real sockets: by capacity, past a long job, past a flood, past a full queue.
+@Suite("Work", .serialized, .timeLimit(.minutes(2))) struct WorkTests {
+    private func configuration(_ name: String, policy: String, port: Int = 18_150) throws -> Configuration {
+        let text = """
+            node: {name: \(name), listen: "127.0.0.1:0", interface: lo, cluster: work}
+            directory: {beacon: {group: 239.192.0.1, port: \(port)}}
+            policies: [{match: "**", carrier: persistent, \(policy)}]
+            """
+        let report = Configuration.parse(text, file: "work.yaml")
+        #expect(report.problems.isEmpty, "\(report.problems)")
+        return try #require(report.configuration)
+    }
+
+    private func waitFor(_ count: Int, serving topic: Topic, in node: Node) async throws {
+        try await eventually("\(count) members") { try await node.memberCount(serving: topic) == count }
+    }
+
+    private final class Tickets: Sendable {
+        private let left: Mutex<Int>
+        init(_ count: Int) { left = Mutex(count) }
+        var areGone: Bool { left.withLock { $0 <= 0 } }
+        func take() -> Bool {
+            left.withLock { left in
+                left -= 1
+                return left >= 0
+            }
+        }
+    }
+
+    /// Calls `count` times with `inFlight` under way; returns how often each member answered.
+    private func calls(
+        _ count: Int, inFlight: Int, of topic: Topic, by node: Node
+    ) async throws -> [String: Int] {
+        let tickets = Tickets(count)
+        return try await withThrowingTaskGroup(of: [String: Int].self) { group in
+            for _ in 0..<inFlight {
+                group.addTask {
+                    var answers: [String: Int] = [:]
+                    while tickets.take() {
+                        let reply = try await node.call(topic, ByteBuffer(string: "short"))
+                        answers[reply.from.name, default: 0] += 1
+                    }
+                    return answers
+                }
+            }
+            return try await group.reduce(into: [:]) { $0.merge($1) { $0 + $1 } }
+        }
+    }
+
+    @Test func `by capacity nothing waits behind a long job, whoever has more to do gets less`() async throws
+    {
+        let topic = try Topic("work")
+        let policy = "balance: capacity"
+        let longRuns = Tickets(1)
+        try await Node.withNode(try configuration("fast", policy: policy)) { fast in
+            try await Node.withNode(try configuration("slow", policy: policy)) { slow in
+                try await Node.withNode(try configuration("client", policy: policy)) { client in
+                    for (node, time) in [(fast, 10), (slow, 40)] {
+                        try await node.serve(topic, concurrency: 1) { message in
+                            let isLong = String(buffer: message.payload) == "long"
+                            if isLong { _ = longRuns.take() }
+                            try await HandlerWork.take(isLong ? .seconds(4) : .milliseconds(time))
+                            return .done
+                        }
+                    }
+                    try await waitFor(2, serving: topic, in: client)
+                    let answers = try await calls(300, inFlight: 16, of: topic, by: client)
+                    let (quick, tardy) = (answers["fast"] ?? 0, answers["slow"] ?? 0)
+                    #expect(quick + tardy == 300)
+                    #expect(Double(quick) > 2.4 * Double(tardy), "\(answers)")
+
+                    async let long = client.call(topic, ByteBuffer(string: "long"))
+                    try await eventually("the long one runs") { longRuns.areGone }
+                    let start = MonotonicClock.now
+                    _ = try await calls(40, inFlight: 8, of: topic, by: client)
+                    #expect(MonotonicClock.now - start < .seconds(3), "short ones waited behind the long one")
+                    _ = try await long
+                    #expect(try await fast.snapshot().counters["messages.turned-away"] ?? 0 > 0)
+                }
+            }
+        }
+    }
+
+    @Test func `who floods waits behind itself`() async throws {
+        let topic = try Topic("work")
+        let policy = "backlog: 100000"
+        try await Node.withNode(try configuration("server", policy: policy, port: 18_151)) { server in
+            try await server.serve(topic, concurrency: 1) { _ in
+                try await HandlerWork.take(.milliseconds(1))
+                return .done
+            }
+            try await Node.withNode(try configuration("flood", policy: policy, port: 18_151)) { flood in
+                try await Node.withNode(try configuration("other", policy: policy, port: 18_151)) { other in
+                    try await waitFor(1, serving: topic, in: flood)
+                    try await waitFor(1, serving: topic, in: other)
+                    async let flooded = calls(3000, inFlight: 3000, of: topic, by: flood)
+                    try await eventually("it floods") {
+                        try await server.snapshot().topics.contains { $0.waiting > 100_000 }
+                    }
+                    let start = MonotonicClock.now
+                    _ = try await calls(10, inFlight: 1, of: topic, by: other)
+                    #expect(MonotonicClock.now - start < .seconds(1))
+                    #expect(try await flooded == ["server": 3000])
+                }
+            }
+        }
+    }
+
+    @Test(arguments: ["", ", balance: capacity"])
+    func `a full queue makes its senders wait, and loses nothing`(
+        balance: String
+    ) async throws {
+        let topic = try Topic("work")
+        let policy = "backlog: 10\(balance)"
+        try await Node.withNode(try configuration("server", policy: policy, port: 18_152)) { server in
+            try await server.serve(topic, concurrency: 2) { _ in
+                try await HandlerWork.take(.milliseconds(1))
+                return .done
+            }
+            let own = try await calls(300, inFlight: 100, of: topic, by: server)
+            #expect(own == ["server": 300])
+            // Their own policy lets more than ten go.
+            let wide = "backlog: 1000\(balance)"
+            try await Node.withNode(try configuration("one", policy: wide, port: 18_152)) { one in
+                try await Node.withNode(try configuration("two", policy: wide, port: 18_152)) { two in
+                    for client in [one, two] { try await waitFor(1, serving: topic, in: client) }
+                    async let ones = calls(500, inFlight: 100, of: topic, by: one)
+                    async let twos = calls(500, inFlight: 100, of: topic, by: two)
+                    #expect(try await ones == ["server": 500])
+                    #expect(try await twos == ["server": 500])
+                    #expect(try await server.snapshot().counters["messages.turned-away"] ?? 0 > 0)
+                }
+            }
+        }
+    }
+}
