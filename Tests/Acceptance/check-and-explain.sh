@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Every broken configuration is named with line and column; explain and send agree (the property test over 50
 # tables is ExplainAgreesTests; here the command itself).
+# Calm: it waits more than it works.
 source "$(dirname "$0")/lib.sh" "$@"
 
 files=0 problems=0

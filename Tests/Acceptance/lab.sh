@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The lab from the command line: up, exec, fault, status, down and their exit codes.
+# Calm: it waits more than it works.
 source "$(dirname "$0")/lib.sh" "$@"
 in_lab
 

@@ -2,6 +2,7 @@
 # Members join one after the other while forty messages a second flow and a fifth of the datagrams is lost at
 # their host: each has every message sent after its `ready`, in order, and none sent before it came. With
 # --late-join retained each has everything from the first message on.
+# Calm: it waits more than it works.
 source "$(dirname "$0")/lib.sh" "$@"
 in_lab
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Jumbo and narrow frames: a network of 9,000 bytes, one of 1,280, and one where a single member is narrower
 # than the others. Frames fit everybody, and everything arrives by multicast.
+# Calm: it waits more than it works.
 source "$(dirname "$0")/lib.sh" "$@"
 in_lab
 

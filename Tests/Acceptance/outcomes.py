@@ -474,7 +474,7 @@ class Judge:
             # With leave to repeat it may have been executed before, by another server.
             self.expect(not executed or may_repeat, "rejected, but executed", example)
         elif outcome in ("released", "unroutable"):
-            self.expect(not executed, "%s, but executed" % outcome, example)
+            self.expect(not executed, "%s, but begun by a handler" % outcome, example)
             self.expect(outcome == "released" or sender["mandatory"], "unroutable, but it may wait", example)
 
     @staticmethod

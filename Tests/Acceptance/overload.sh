@@ -6,13 +6,19 @@
 # casts for it: another topic of the same node goes on as before, to the same measure.
 #
 # Latencies of a client's first second are left out, with the flood as without: nine processes start in it.
+# What follows is cut into windows, of which each client's median counts. Where calls are slow without a flood,
+# time and again, the machine has other work, and twice as slow says nothing: that is skipped, not passed.
 source "$(dirname "$0")/lib.sh" "$@"
 in_lab
 
-seconds=8 once=0
+seconds=8 windows=3 deadline=5 once=0
 # One measure without the flood for all floods of the quick form.
-((QUICK)) && seconds=4 once=1
+((QUICK)) && seconds=4 windows=1 deadline=3 once=1
 clients=9 flooding=20000 memory=300000000
+# The tenth client has the last processor and nothing else, as if it were a machine of its own: what it costs
+# itself to have 20,000 messages expire at a time is no matter of the server.
+last=$(($(nproc) - 1)) ours=() theirs=()
+((last == 0)) || ours=(taskset -c 0-$((last - 1))) theirs=(taskset -c $last)
 cat >"$WORK/overload.yaml" <<'YAML'
 node:      {interface: eth0, cluster: overload}
 policies:  [{match: "**", carrier: persistent}]
@@ -23,7 +29,7 @@ head -c 65536 /dev/urandom >"$WORK/large"
 # serve OPTIONS…: a new server; its process in `pid`.
 serve() {
     rm -f "$WORK/server"
-    KILL_AFTER=15 start h1 server "$CASTNET" serve "$WORK/overload.yaml" --name server --json \
+    KILL_AFTER=15 start h1 server "${ours[@]}" "$CASTNET" serve "$WORK/overload.yaml" --name server --json \
         --log-level error "${settings[@]}" "$@"
     eventually 20 "grep -qs '\"ready\"' $WORK/server" || fail "the server is not up"
     pid=$(jq -r 'select(.event == "ready").pid' "$WORK/server" | head -n 1)
@@ -33,38 +39,49 @@ serve() {
 crew() {
     local number running=()
     for ((number = 1; number <= clients; number++)); do
-        on h2 "$CASTNET" send "$WORK/overload.yaml" hot --kind call --name "client$number" --rate "$2" \
-            --count $(($2 * seconds)) --in-flight 1000 --size 64 --deadline 10s --members 1 --json \
-            --log-level error "${settings[@]}" >"$WORK/crew.$number" 2>>"$WORK/crew.log" &
+        on h2 "${ours[@]}" "$CASTNET" send "$WORK/overload.yaml" hot --kind call --rate "$2" \
+            --count $(($2 * (1 + seconds * windows))) --in-flight 1000 --size 64 --deadline 10s --members 1 \
+            --name "client$number" --json --log-level error "${settings[@]}" \
+            >"$WORK/crew.$number" 2>>"$WORK/crew.log" &
         running+=($!)
     done
     wait "${running[@]}"
     for ((number = 1; number <= clients; number++)); do
-        jq -cs --argjson first "$2" '(map(select(.event == "summary"))[0]) as $sum
-            | map(select(.outcome == "accepted").latency_s)[$first:]
-            | {per_s: ($sum.accepted / $sum.seconds), failed: $sum.failed, by_outcome: $sum.by_outcome,
-               latencies: .}' "$WORK/crew.$number"
+        jq -cs --argjson rate "$2" --argjson window $(($2 * seconds)) --argjson windows $windows '
+            def p99: sort | .[length * 99 / 100 | floor];
+            (map(select(.event == "summary"))[0]) as $sum
+            | [.[] | select(.outcome == "accepted").latency_s][$rate:] as $all
+            | {per_s: ($sum.accepted / $sum.seconds), failed: $sum.failed, calls: ($all | length),
+               windows: [range($windows) * $window as $at | $all[$at:$at + $window]]}
+            | .p99 = (.windows | map(p99) | sort | .[length / 2 | floor])' "$WORK/crew.$number"
     done >"$WORK/$1"
 }
+# of_all NAME: the 99th percentile of the calls of all clients, in milliseconds; the median of the windows.
+of_all() {
+    jq -s 'def p99: sort | .[length * 99 / 100 | floor];
+        map(.windows) | transpose | map(add | p99) | sort | .[length / 2 | floor] * 1e5 | round / 100' "$WORK/$1"
+}
+# calm NAME RATE CALM_MS: the crew without the tenth, up to three times until it is as quick as that.
+calm() {
+    local try
+    for try in 1 2 3; do
+        crew "$1" "$2"
+        jq -en "$(of_all "$1") <= $3" >/dev/null && return
+    done
+}
 
-# compare CALM STRESSED: the worst of each client's ratios, and the 99th percentiles of all calls together.
+# compare CALM STRESSED: each client's ratios: the worst, and the median client's; `together` is of all calls.
 compare() {
-    jq -cn --slurpfile calm "$WORK/$1" --slurpfile stressed "$WORK/$2" '
-        def p99: sort | .[length * 99 / 100 | floor];
-        def median: sort | .[length / 2 | floor];
+    jq -cn --slurpfile calm "$WORK/$1" --slurpfile stressed "$WORK/$2" --argjson calm_ms "$(of_all "$1")" \
+        --argjson stressed_ms "$(of_all "$2")" '
+        def ratios(f): [$stressed, $calm | map(f)] | transpose | map(.[0] / .[1]);
         def hundredths: . * 100 | round / 100;
-        def ms: . * 1e5 | round / 100;
-        [range($calm | length) as $one | {rate: ($stressed[$one].per_s / $calm[$one].per_s),
-            p99: (($stressed[$one].latencies | p99) / ($calm[$one].latencies | p99))}] as $ratios
-        | {clients: [$calm, $stressed | map(select(.latencies | length > 0)) | length],
-           failed: [$calm, $stressed | map(.failed) | add],
-           rate_worst: ($ratios | map(.rate) | min | hundredths),
-           p99_worst: ($ratios | map(.p99) | max | hundredths),
-           p99_median: ($ratios | map(.p99) | median | hundredths),
-           p99_together: (($stressed | map(.latencies) | add | p99)
-               / ($calm | map(.latencies) | add | p99) | hundredths),
-           calm_p99_ms: [$calm[].latencies | p99 | ms],
-           stressed_p99_ms: [$stressed[].latencies | p99 | ms]}'
+        {calls: [$calm, $stressed | map(.calls) | add], failed: [$calm, $stressed | map(.failed) | add],
+         rate_worst: (ratios(.per_s) | min | hundredths), p99_worst: (ratios(.p99) | max | hundredths),
+         p99_median: (ratios(.p99) | sort | .[length / 2 | floor] | hundredths),
+         p99_together: ($stressed_ms / $calm_ms | hundredths), calm_ms: $calm_ms, stressed_ms: $stressed_ms,
+         calm_each_ms: ($calm | map(.p99 * 1e5 | round / 100)),
+         stressed_each_ms: ($stressed | map(.p99 * 1e5 | round / 100))}'
 }
 
 # watch_memory: the server's resident bytes, ten times a second while the file `watching` exists.
@@ -95,7 +112,7 @@ remembered() {
 # push TOPIC OPTIONS…: the tenth client, on a host of its own; its process in `pusher`. Asked to end, it waits
 # until its last messages have.
 push() {
-    KILL_AFTER=20 start h3 pushed "$CASTNET" send "$WORK/overload.yaml" "$1" --name tenth --members 1 \
+    KILL_AFTER=20 start h3 pushed "${theirs[@]}" "$CASTNET" send "$WORK/overload.yaml" "$1" --name tenth --members 1 \
         --in-flight $flooding --set 'policies[0].backlog=100000' --json --log-level error "${settings[@]}" \
         "${@:2}"
     pusher=${pids[-1]}
@@ -124,34 +141,42 @@ report() {
     echo "$line"
 }
 
-# steady NAME: what is true of the nine, and of the server's memory, whatever the tenth does.
+# steady NAME CALLS: what is true of the nine, and of the server's memory, whatever the tenth does.
 steady() {
     check_json "$1: the nine keep 90 % of their rate, and no call fails" "$line" \
-        ".clients == [$clients, $clients] and .failed == [0, 0] and .rate_worst >= 0.9"
+        ".calls == [$2, $2] and .failed == [0, 0] and .rate_worst >= 0.9"
     check_json "$1: memory is below 300 MB" "$line" ".rss_max > 0 and .rss_max < $memory"
     # The heap keeps what it has freed, in steps of some megabytes.
     check_json "$1: memory does not grow in the second half" "$line" \
         '.rss_second_half <= 1.05 * .rss_first_half + 4e6'
 }
+# quick_enough NAME FIGURE CALM_MS: that ratio is at most 2, of no more than so many milliseconds.
+quick_enough() {
+    local what="$1: p99 is at most twice what it is without ($2)"
+    if jq -e ".$2 <= 2 and .calm_ms > $3" <<<"$line" >/dev/null 2>&1; then
+        skip "$what: $(jq .calm_ms <<<"$line") ms without, on a machine with other work"
+    else
+        check_json "$what" "$line" ".$2 > 0 and .$2 <= 2"
+    fi
+}
 
 # flood NAME CARRIER OPTIONS…: a server, the nine without and with the flood of the tenth.
 flood() {
-    local name="$1, $2" calm="calm-$2" pids=() settings=() pid pusher watcher
+    local name="$1, $2" calm="calm-$2" quick=20 pids=() settings=() pid pusher watcher
     settings=(--set "node.cluster=$1-$2" --set "policies[0].carrier=$2")
     serve hot --reply none --work 5ms --concurrency 8
-    if [ ! -e "$WORK/$calm" ] || ! ((once)); then crew "$calm" 50; fi
+    if [ ! -e "$WORK/$calm" ] || ! ((once)); then calm "$calm" 50 $quick; fi
     begin_watch
     # What is not handled within its deadline makes room for the next.
-    push hot --count 100000000 --deadline 5s "${@:3}"
+    push hot --count 100000000 --deadline "${deadline}s" "${@:3}"
     eventually 20 "grep -qs '\"from\":\"tenth\"' $WORK/server" || fail "$name: no flood"
     sleep 1
     crew stressed 50
     stop "$pusher"
     report "$name" "$calm" "$(pushed)"
     stop "${pids[@]}"
-    steady "$name"
-    check_json "$name: each one's p99 is at most twice its own without the flood" "$line" \
-        '.p99_worst > 0 and .p99_worst <= 2'
+    steady "$name" $((clients * 50 * seconds * windows))
+    quick_enough "$name" p99_worst $quick
     # The handlers could do 1,600 a second, of which the nine want 450.
     check_json "$name: it is a flood, and each message of it has one outcome" "$line" \
         ".tenth | .sent >= $flooding and .handled / .seconds >= 500
@@ -161,23 +186,25 @@ flood() {
 
 # stuck: the handlers of one topic sleep; a shell handles the calls of the other, so there are fewer of them.
 stuck() {
-    local pids=() settings=() pid pusher watcher
+    local quick=60 pids=() settings=() pid pusher watcher
     settings=(--set node.cluster=stuck)
     serve hot stuck --concurrency 8 --reply 'exec:[ $CASTNET_TOPIC != stuck ] || exec sleep 120'
-    crew calm-stuck 20
+    calm calm-stuck 10 $quick
     begin_watch
-    push stuck --kind cast --count $flooding --size 64 --receipt received --deadline $((seconds + 6))s
+    # They end when the crew has.
+    push stuck --kind cast --count $flooding --size 64 --receipt received \
+        --deadline $((seconds * windows + 5))s
     eventually 20 "grep -qs '\"from\":\"tenth\"' $WORK/server" || fail "nothing is stuck"
     sleep 1
-    crew stressed 20
+    crew stressed 10
     wait "$pusher"
     report "stuck topic" calm-stuck "$(pushed)"
     # Its handlers would keep it.
     kill -KILL "$pid"
     stop "${pids[@]}"
-    steady "stuck topic"
-    check_json "stuck topic: the other topic's p99 is at most twice its own" "$line" \
-        '.p99_together > 0 and .p99_together <= 2'
+    steady "stuck topic" $((clients * 10 * seconds * windows))
+    # A shell takes its time, and few calls are made of it: those of all the clients are taken together.
+    quick_enough "stuck topic" p99_together $quick
     check_json "stuck topic: eight are handled, a bounded number is taken, each has one outcome" "$line" \
         ".tenth | .handled == 8 and .sent == $flooding and .outcomes == .sent and .different == .sent
             and .by_outcome.accepted <= 10008 and (.by_outcome | keys - [\"accepted\", \"expired\"] == [])"

@@ -3,6 +3,7 @@
 # eight seconds; then the sender's datagrams are lost on their way out for as long. Who does not hear the
 # group has the messages over links within two seconds, goes back within ten once it hears, and nothing is
 # lost; both ends name it.
+# Calm: it waits more than it works.
 source "$(dirname "$0")/lib.sh" "$@"
 in_lab
 

@@ -3,6 +3,7 @@
 # and the sender's interface goes down for five seconds, is made anew, and changes its address. Each time the
 # messages go on within three beacon intervals, nobody gets one twice or one that was not sent to it, and who
 # was there all the time gets all of them.
+# Calm: it waits more than it works.
 source "$(dirname "$0")/lib.sh" "$@"
 in_lab
 

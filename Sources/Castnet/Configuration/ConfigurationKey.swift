@@ -233,7 +233,7 @@ public struct ConfigurationKey: Sendable {
             "Connections per topic and peer of a persistent rule."),
         .init(
             "policies[].balance", "round-robin", .words(Route.Balance.allCases.map(\.rawValue)),
-            "Which member gets the next message."),
+            "Which member gets the next message: see below."),
         .init(
             "policies[].settle", "received", .words(Settlement.allCases.map(\.rawValue)),
             "When a cast counts as settled."),
@@ -262,7 +262,7 @@ public struct ConfigurationKey: Sendable {
             "How long a message may take when the caller does not say."),
         .init(
             "policies[].backlog", "10000", .count(1...100_000_000),
-            "Messages of a topic that may wait in this node."),
+            "Messages of a topic that may wait here, for each member and each handler."),
         .init(
             "policies[].mandatory", "false", .flag,
             "Whether a message nobody serves fails at once instead of waiting."),
@@ -276,8 +276,8 @@ public struct ConfigurationKey: Sendable {
         .init("limits.message", "64MiB", .bytes(1024...(1 << 30)), "The largest payload."),
         .init("limits.memory", "512MiB", .bytes((1 << 20)...(1 << 40)), "All buffers together."),
         .init(
-            "limits.pending-calls", "65536", .count(1...16_777_216), "Calls and acknowledged casts in flight."
-        ),
+            "limits.pending-calls", "65536", .count(1...16_777_216),
+            "Calls and acknowledged casts in flight; the senders of more wait."),
         .init("limits.members", "16384", .count(1...1_000_000), "Nodes known."),
         .init(
             "limits.topics", "4096", .count(1...1_000_000), "Topics served, subscribed or remembered here."),
