@@ -162,8 +162,8 @@ calm_scripts() {
     for name in "$@"; do count_script "$name" $(cat "$(log_of "$name").end" 2>/dev/null || echo 1 0); done
 }
 
-# count_script NAME CODE SECONDS: the script's own last line `N passed, N failed, N skipped` counts; without one
-# its exit code does.
+# count_script NAME CODE SECONDS: the script's own last line `N passed, N failed, N skipped` counts; without
+# one its exit code does.
 count_script() {
     local name=$1 code=$2 last
     report "$@"

@@ -231,19 +231,22 @@ running=()
 capacity one 1 1 $one & running+=($!)
 capacity one-two 2 1 $one & running+=($!)
 capacity half-one 1 1 $((one / 2)) half & running+=($!)
-capacity half-one-two 2 1 $((one / 2)) half & running+=($!)
 wait "${running[@]}"
 running=()
 capacity many 1 64 $flight & running+=($!)
 capacity half-eight 1 8 $((eight / 2)) half & running+=($!)
 wait "${running[@]}"
-capacity many-two 2 64 $flight
+running=()
+capacity many-two 2 64 $flight & running+=($!)
+# Not with one handler: whoever comes while the other client has it goes elsewhere, as it should.
+capacity half-two 2 8 $((eight / 2)) half & running+=($!)
+wait "${running[@]}"
 judge_capacity one 1 $one "capacity, one handler at a time"
 judge_capacity one-two 2 $one "capacity, one handler at a time, two clients"
 judge_capacity half-one 1 $((one / 2)) "half of the capacity, one handler at a time"
-judge_capacity half-one-two 2 $((one / 2)) "half of the capacity, one handler at a time, two clients"
 judge_capacity many 1 $flight "capacity, many handlers"
 judge_capacity half-eight 1 $((eight / 2)) "half of the capacity, eight handlers at a time"
+judge_capacity half-two 2 $((eight / 2)) "half of the capacity, eight handlers at a time, two clients"
 judge_capacity many-two 2 $flight "capacity, many handlers, two clients"
 
 running=()

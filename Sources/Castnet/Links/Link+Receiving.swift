@@ -21,6 +21,8 @@ extension Link {
             account()
         case .credit(let credit): granted(credit)
         case .busy(let id): if assigned[id, default: 0] > 0 { owner.turnedAway(id) }
+        case .room(let room) where key == nil:
+            if let topic = try? Topic(room.topic) { owner.sink.passed(topic, door: number) }
         case .room(let room): called(room)
         case .mayStart(let id): mayStart(id)
         case .start(let id): start(id)

@@ -1,6 +1,11 @@
 import CastnetCore
 import NIOCore
 
+extension Outcome {
+    /// True where the message certainly was not executed.
+    var saysNotExecuted: Bool { self == .released || self == .unroutable }
+}
+
 extension Unicast {
     /// A message that has not ended. A class: it is looked at many times on its way and never copied.
     final class Outstanding {

@@ -165,13 +165,32 @@ extension ServerBootstrap {
     func restingWithoutDescriptors(_ counted: @escaping @Sendable () -> Void = {}) -> ServerBootstrap {
         serverChannelInitializer { channel in
             channel.eventLoop.makeCompletedFuture {
-                try channel.pipeline.syncOperations.addHandler(
-                    AcceptBackoffHandler { error in
-                        guard error.isShortage else { return nil }
-                        counted()
-                        return .milliseconds(50)
-                    })
+                try channel.pipeline.syncOperations.addHandler(AcceptRest(counted))
             }
+        }
+    }
+}
+
+/// Stops accepting for a moment on the kernel's word that a descriptor is short. Not to read is not enough:
+/// the listener would stay readable, and its loop would spin.
+private final class AcceptRest: ChannelInboundHandler {
+    typealias InboundIn = any Channel
+    private static let time = TimeAmount.milliseconds(50)
+    private let counted: @Sendable () -> Void
+    private var isResting = false
+
+    init(_ counted: @escaping @Sendable () -> Void) { self.counted = counted }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        guard (error as? IOError)?.isShortage == true else { return context.fireErrorCaught(error) }
+        guard !isResting else { return }
+        isResting = true
+        counted()
+        let channel = context.channel
+        channel.setOption(.autoRead, value: false).whenFailure { _ in }
+        context.eventLoop.assumeIsolated().scheduleTask(in: Self.time) { [weak self] in
+            self?.isResting = false
+            channel.setOption(.autoRead, value: true).whenFailure { _ in }
         }
     }
 }

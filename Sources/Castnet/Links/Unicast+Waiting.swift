@@ -65,6 +65,7 @@ extension Unicast {
         let topic = entry.message.topic
         if entry.message.mandatory { return finish(id, .unroutable, "nobody serves \(topic)") }
         var waiting = unserved.removeValue(forKey: topic) ?? []
+        if waiting.count >= entry.message.route.backlog { counters.add(.limitBacklogHit) }
         compact(&waiting)
         waiting.append(id)
         unserved[topic] = waiting
@@ -98,14 +99,19 @@ extension Unicast {
         }
     }
 
-    /// A member has room for so many messages of a topic; 0: as many as credit allows.
-    func called(_ topic: Topic, by member: NodeIdentity, for count: UInt32) {
+    /// A member has room for so many messages of a topic; 0: as many as credit allows. False: none waits for
+    /// a free handler.
+    @discardableResult
+    func called(_ topic: Topic, by member: NodeIdentity, for count: UInt32) -> Bool {
+        let isWanted = crowded[topic] != nil
         capacity.called(topic, by: member, for: count)
         wakeCrowded(topic)
-        guard member == identity else { return }
+        guard member == identity else { return isWanted }
+        if !isWanted { sink.passed(topic, door: 0) }
         for id in ownWaiting.removeValue(forKey: topic) ?? [] {
             if let entry = outstanding[id] { deliverHere(id, entry) }
         }
+        return isWanted
     }
 
     /// What a member takes is not known any more: the link that told of it has ended.

@@ -303,6 +303,8 @@ package final class Unicast: @unchecked Sendable {
         payload: ByteBuffer = ByteBuffer(), isAnswered: Bool = false
     ) {
         guard let entry = outstanding.removeValue(forKey: id) else { return }
+        // Only this attempt is sure not to have executed it.
+        let outcome = entry.attempts.mayHaveRun && outcome.saysNotExecuted ? .lost : outcome
         if entry.isParked { parkedCount -= 1 }
         let (link, member) = (entry.link, entry.member?.identity)
         unassign(entry, isAnswered: isAnswered)

@@ -62,6 +62,8 @@ package protocol UnicastSink: AnyObject {
     /// A message for this node's members; its answer comes back through the delivery's slip.
     /// False: read no more from the link until ``Unicast/resumeReading()``.
     func received(_ delivery: Delivery, settle: Settlement) -> Bool
+    /// Who was told of room for a topic, and is known by `door`, has no use for it.
+    func passed(_ topic: Topic, door: UInt64)
     /// A copy of a fanout has ended.
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int)
     /// A peer that was probed lives.
@@ -86,6 +88,7 @@ final class Nobody: MemberSource, UnicastSink {
 
     func members(serving topic: Topic) -> [Member] { [] }
     func received(_ delivery: Delivery, settle: Settlement) -> Bool { true }
+    func passed(_ topic: Topic, door: UInt64) {}
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int) {}
     func heard(_ peer: NodeIdentity) {}
     func met(_ peer: NodeIdentity) {}

@@ -377,6 +377,8 @@ extension NodeShell: MemberSource, UnicastSink {
         return waiting < configuration.limits.subscriptionBacklog
     }
 
+    func passed(_ topic: Topic, door: UInt64) { registry.passed(topic, door: door) }
+
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int) {
         node?.copiesEnded(bytes: bytes)
         guard let receipt else { return }

@@ -157,6 +157,11 @@ package final class Registry: Sendable {
         one.submit(delivery, acknowledging: acknowledging)
     }
 
+    /// Who was called because of a topic, at a door, has nothing to send any more.
+    func passed(_ topic: Topic, door: UInt64) {
+        for served in listeners(to: topic).served { served.passed(door: door) }
+    }
+
     /// Gives a fanout to everybody here who hears its topic; false when nobody does.
     @discardableResult
     package func spread(_ delivery: Delivery, settle: Settlement = .received) -> Bool {

@@ -139,6 +139,12 @@ package final class ServedTopic: Sendable {
         }
     }
 
+    /// Who was called at a door has nothing to send any more.
+    func passed(door: UInt64) {
+        state.withLock { $0.queue.pass(door: door) }
+        callWhoWaits()
+    }
+
     /// Tells those at the door who may send again; what was promised and not used goes to the next.
     private func callWhoWaits() {
         let (calls, next) = state.withLock { state in

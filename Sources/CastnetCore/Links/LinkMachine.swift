@@ -111,7 +111,8 @@ package struct LinkMachine: ~Copyable {
         case (_, .hello): return end(.protocol, .protocolError, "a second hello")
         case (_, .heartbeat(let nonce)): return .send(.heartbeatAnswer(nonce))
         case (_, .heartbeatAnswer(let nonce)): return .reached(nonce)
-        case (_, .credit), (_, .busy), (_, .room), (_, .mayStart), (_, .started):
+        case (_, .room): return .deliver(packet)
+        case (_, .credit), (_, .busy), (_, .mayStart), (_, .started):
             return role == .dialler ? .deliver(packet) : .none
         case (_, .confirmed), (_, .start): return role == .acceptor ? .deliver(packet) : .none
         case (_, .message): return receivedMessage(packet)

@@ -10,10 +10,14 @@ package struct Attempts: Sendable {
         case end(Outcome)
     }
 
-    /// How often it was given to a member.
+    /// How often a member has had it, or may have.
     package private(set) var count = 0
     /// Members that failed, or refused: they get it again only where no other is left.
     package private(set) var failed: Set<NodeIdentity> = []
+    /// True where a member that is gone may have executed it: it can no longer be *released*.
+    package private(set) var mayHaveRun = false
+    /// The node that gets it again, in whatever start of it, because the policy says so; nil: any.
+    package private(set) var onlyNode: String?
     private var member: NodeIdentity?
 
     package init() {}
@@ -35,7 +39,9 @@ package struct Attempts: Sendable {
     /// because the same member gets it again.
     package mutating func linkLost(wasTaken: Bool, mayReplay: Bool = false, route: Route) -> Verdict {
         if wasTaken, !mayRepeat(route) { return mayReplay ? .replay : .end(.lost) }
-        if !wasTaken || route.retry == .otherMember { avoidMember() }
+        // What nobody has looked at was no attempt.
+        if wasTaken { mayHaveRun = true } else { count -= 1 }
+        if wasTaken, route.retry == .same { onlyNode = member?.name } else { avoidMember() }
         return .again
     }
 
@@ -43,6 +49,7 @@ package struct Attempts: Sendable {
     package mutating func released(isLeaving: Bool, isPinned: Bool, route: Route) -> Verdict {
         let mayGoOn = isLeaving || (route.retry == .otherMember && count < route.attempts)
         guard mayGoOn, !isPinned else { return .end(.released) }
+        onlyNode = nil
         avoidMember()
         return .again
     }
@@ -50,6 +57,7 @@ package struct Attempts: Sendable {
     /// Those of `members` that should have it: who has not failed and is not in back-off, as far as there
     /// are any.
     package func preferred(_ members: [Member], isBackingOff: (NodeIdentity) -> Bool) -> [Member] {
+        if let onlyNode { return members.filter { $0.identity.name == onlyNode } }
         guard members.count > 1 else { return members }
         let untried = failed.isEmpty ? members : members.filter { !failed.contains($0.identity) }
         let some = untried.isEmpty ? members : untried

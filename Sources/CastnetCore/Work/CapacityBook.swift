@@ -14,17 +14,22 @@ package struct CapacityBook: Sendable {
         var given = 0.0
         /// Messages it finished since it last turned one away.
         var finished = 0
+
+        /// From where on the next message counts: who could take none for a while is owed a few for that.
+        func start(_ time: Double) -> Double { max(given, time - CapacityBook.owed * service) }
     }
 
     private struct Accounts: Sendable {
         var of: [NodeIdentity: Account] = [:]
-        /// What the member that was picked last had been given: who could take nothing is owed nothing.
+        /// What the member that was picked last had been given.
         var time = 0.0
     }
 
     /// After so many finished messages a full member is offered one more: others may have left it.
     private static let probedEvery = 16
     private static let smoothing = 0.2
+    /// Other clients fill a member for a moment; a long job does for long.
+    private static let owed = 16.0
     /// One message that takes very long says little about the next.
     private static let outlier = 4.0
 
@@ -40,7 +45,7 @@ package struct CapacityBook: Sendable {
         for member in members {
             let account = accounts?.of[member.identity] ?? Account()
             if account.room == 0 { continue }
-            let given = max(account.given, accounts?.time ?? 0)
+            let given = account.start(accounts?.time ?? 0)
             if let best, (best.given, best.outstanding) <= (given, account.outstanding) { continue }
             best = (member, given, account.outstanding)
         }
@@ -53,8 +58,9 @@ package struct CapacityBook: Sendable {
         change(topic, member) { account, time in
             account.outstanding += 1
             account.room = account.room.map { max(0, $0 - 1) }
-            time = max(account.given, time)
-            account.given = time + account.service
+            let start = account.start(time)
+            time = max(time, start)
+            account.given = start + account.service
         }
     }
 

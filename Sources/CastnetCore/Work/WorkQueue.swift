@@ -100,6 +100,9 @@ package struct WorkQueue<Item: Sendable>: Sendable {
         return calls
     }
 
+    /// Who was called has nothing to send any more.
+    package mutating func pass(door: UInt64) { promises.removeAll { $0.door == door } }
+
     /// Takes nothing more: returns what waits, and everybody at the door.
     package mutating func close() -> (items: [Item], doors: [UInt64]) {
         defer {

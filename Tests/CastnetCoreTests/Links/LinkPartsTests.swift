@@ -220,6 +220,20 @@ struct AttemptsTests {
         #expect(attempts.linkLost(wasTaken: true, route: harmless) == .end(.lost))
     }
 
+    @Test("`same` waits for the same node; what may have been executed is not released afterwards")
+    func same() {
+        var attempts = Attempts()
+        attempts.begin(at: one)
+        #expect(attempts.linkLost(wasTaken: false, route: route(.same, idempotent: true)) == .again)
+        #expect(attempts.count == 0 && !attempts.mayHaveRun)
+        attempts.begin(at: one)
+        #expect(attempts.linkLost(wasTaken: true, route: route(.same, idempotent: true)) == .again)
+        #expect(attempts.mayHaveRun)
+        let restarted = NodeIdentity(name: "a", incarnation: Incarnation(2))
+        #expect(attempts.preferred([member(two)]) { _ in false }.isEmpty)
+        #expect(attempts.preferred([member(two), member(restarted)]) { _ in false } == [member(restarted)])
+    }
+
     @Test("what a member gives back goes to another where the policy says so, or the member is leaving")
     func released() {
         var attempts = Attempts()

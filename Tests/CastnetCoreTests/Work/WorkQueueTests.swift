@@ -114,6 +114,13 @@ import Testing
         #expect(next(isFirst: true) == "b")
         #expect(next(isFirst: false) == nil)
         #expect(doors() == [3])
+        // Who has nothing to send passes.
+        #expect(!admits("c", 2))
+        queue.pass(door: 3)
+        #expect(doors() == [1])
+        queue.pass(door: 1)
+        #expect(doors() == [2])
+        #expect(!admits("a", 1))
         // Who does not come in time loses its place.
         let later = Self.start + WorkQueue<String>.promiseTime
         #expect(queue.nextDeadline == later)
