@@ -1,4 +1,5 @@
 import CastnetCore
+import Foundation
 import NIOCore
 import NIOPosix
 import Synchronization
@@ -28,10 +29,16 @@ final class RawPeer: ChannelInboundHandler, Sendable {
         return peer
     }
 
-    /// Listens; each connection hears `greeting`. Returns the listener and its address.
-    static func listen(greeting: ByteBuffer) async throws -> (any Channel, HostPort) {
+    /// Listens; each connection hears `greeting`, and `accepted` of it. Returns the listener and its address.
+    static func listen(
+        greeting: ByteBuffer, accepted: @escaping @Sendable (RawPeer) -> Void = { _ in }
+    ) async throws -> (any Channel, HostPort) {
         let channel = try await ServerBootstrap(group: group)
-            .childChannelInitializer { $0.pipeline.addHandler(RawPeer(greeting: greeting)) }
+            .childChannelInitializer { channel in
+                let peer = RawPeer(greeting: greeting)
+                accepted(peer)
+                return channel.pipeline.addHandler(peer)
+            }
             .bind(host: "127.0.0.1", port: 0).get()
         return (channel, HostPort(host: "127.0.0.1", port: UInt16(channel.localAddress?.port ?? 0)))
     }
@@ -45,6 +52,12 @@ final class RawPeer: ChannelInboundHandler, Sendable {
     func say(_ bytes: ByteBuffer) { state.withLock { $0.channel }?.writeAndFlush(bytes, promise: nil) }
     /// Ends this side; what the other says still comes.
     func endOutput() { state.withLock { $0.channel }?.close(mode: .output, promise: nil) }
+    /// Ends the connection with a reset: what the other side has not read may be lost.
+    func reset() {
+        let channel = state.withLock { $0.channel }
+        (channel as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))
+            .whenComplete { _ in channel?.close(promise: nil) }
+    }
     func close() { state.withLock { $0.channel }?.close(promise: nil) }
 
     var isClosed: Bool { state.withLock { $0.isClosed } }
