@@ -22,7 +22,7 @@ struct ClaimTests {
         }
     }
 
-    /// Four messages go to a member that is never asked for the first, is let start the others, says so of the
+    /// Four messages go to a member that never asks for the first, is let start the others, says so of the
     /// last, and ends: with a reset or in order.
     @Test(arguments: [false, true]) func `what a dead member had not started goes to another`(
         isReset: Bool
