@@ -32,13 +32,13 @@ extension Unicast {
     }
 
     /// Every member has its hands full.
-    func crowd(_ id: UInt64, _ topic: Topic) {
-        var waiting = crowded.removeValue(forKey: topic) ?? []
+    func crowd(_ id: UInt64, _ aim: Balancer.Aim) {
+        var waiting = crowded.removeValue(forKey: aim) ?? []
         compact(&waiting)
         // One that was turned away is older than most.
         let place = waiting.last.map { $0 < id } ?? true ? waiting.endIndex : waiting.firstIndex { $0 > id }
         waiting.insert(id, at: place ?? waiting.endIndex)
-        crowded[topic] = waiting
+        crowded[aim] = waiting
     }
 
     /// Those that ended while they waited must not pile up.
@@ -48,17 +48,22 @@ extension Unicast {
 
     /// A member may have a free handler again: the first that wait for one go.
     func wakeCrowded(_ topic: Topic) {
-        while let id = crowded[topic]?.first {
+        guard !crowded.isEmpty else { return }
+        for aim in crowded.keys.filter({ $0.topic == topic }) { wakeCrowded(aim) }
+    }
+
+    func wakeCrowded(_ aim: Balancer.Aim) {
+        while let id = crowded[aim]?.first {
             guard let entry = outstanding[id], !entry.isParked else {
-                crowded[topic]?.removeFirst()
+                crowded[aim]?.removeFirst()
                 continue
             }
             let candidates = candidates(for: entry)
-            guard candidates.isEmpty || capacity.pick(candidates, topic: topic) != nil else { break }
-            crowded[topic]?.removeFirst()
+            guard candidates.isEmpty || capacity.pick(candidates, topic: aim.topic) != nil else { break }
+            crowded[aim]?.removeFirst()
             route(id, entry, isFirst: true)
         }
-        if crowded[topic]?.isEmpty == true { crowded[topic] = nil }
+        if crowded[aim]?.isEmpty == true { crowded[aim] = nil }
     }
 
     func waitForMember(_ id: UInt64, _ entry: Outstanding) {
@@ -103,7 +108,7 @@ extension Unicast {
     /// a free handler.
     @discardableResult
     func called(_ topic: Topic, by member: NodeIdentity, for count: UInt32) -> Bool {
-        let isWanted = crowded[topic] != nil
+        let isWanted = crowded.keys.contains { $0.topic == topic }
         capacity.called(topic, by: member, for: count)
         wakeCrowded(topic)
         guard member == identity else { return isWanted }
@@ -117,7 +122,7 @@ extension Unicast {
     /// What a member takes is not known any more: the link that told of it has ended.
     func forgetCapacity(of member: NodeIdentity) {
         capacity.forget(member)
-        for topic in Array(crowded.keys) { wakeCrowded(topic) }
+        for aim in Array(crowded.keys) { wakeCrowded(aim) }
     }
 
     /// How many messages of its topic may be on the way over `link`; nil: it has ended, or goes another way.

@@ -40,7 +40,7 @@ package final class Unicast: @unchecked Sendable {
     /// Messages nobody serves yet, by topic, oldest first.
     var unserved: [Topic: Deque<UInt64>] = [:]
     /// Messages whose members all have their hands full, oldest first.
-    var crowded: [Topic: Deque<UInt64>] = [:]
+    var crowded: [Balancer.Aim: Deque<UInt64>] = [:]
     /// Messages past `limits.pending-calls`, oldest first; may hold some that have ended.
     var parked = Deque<UInt64>()
     /// Messages to this node itself that found no room here, oldest first.
@@ -157,8 +157,9 @@ package final class Unicast: @unchecked Sendable {
         case nil:
             let candidates = candidates(for: entry)
             if candidates.isEmpty { return waitForMember(id, entry) }
-            guard isFirst || crowded[message.topic] == nil, let picked = pick(candidates, for: entry)
-            else { return crowd(id, message.topic) }
+            guard isFirst || crowded.isEmpty || crowded[entry.aim] == nil,
+                let picked = pick(candidates, for: entry)
+            else { return crowd(id, entry.aim) }
             member = picked
         }
         entry.member = member
@@ -219,7 +220,7 @@ package final class Unicast: @unchecked Sendable {
         for id in waiting.values.joined().sorted() {
             if let entry = outstanding[id] { route(id, entry) }
         }
-        for topic in Array(crowded.keys) { wakeCrowded(topic) }
+        for aim in Array(crowded.keys) { wakeCrowded(aim) }
         flushLinks()
     }
 
