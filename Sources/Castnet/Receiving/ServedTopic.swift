@@ -48,6 +48,8 @@ package final class ServedTopic: Sendable {
         var queue: WorkQueue<Queued>
         /// Whom to tell at each door.
         var doors: [UInt64: AnswerSlip] = [:]
+        /// A call back at the end of a promise is on its way.
+        var isWaking = false
         var wasFull = false
         var isWithdrawn = false
         var idle: [UnsafeContinuation<Void, Never>] = []
@@ -151,10 +153,18 @@ package final class ServedTopic: Sendable {
             let calls = state.queue.calls(now: clock()).compactMap { call in
                 state.doors.removeValue(forKey: call.door).map { (slip: $0, count: call.count) }
             }
-            return (calls, state.doors.isEmpty ? nil : state.queue.nextDeadline)
+            guard !state.doors.isEmpty, !state.isWaking, let next = state.queue.nextDeadline else {
+                return (calls, Instant?.none)
+            }
+            state.isWaking = true
+            return (calls, next)
         }
         for (slip, count) in calls { slip.call(topic, count) }
-        if let next { wakeAt(next) { [weak self] in self?.callWhoWaits() } }
+        guard let next else { return }
+        wakeAt(next) { [weak self] in
+            self?.state.withLock { $0.isWaking = false }
+            self?.callWhoWaits()
+        }
     }
 
     private func startWorker() {

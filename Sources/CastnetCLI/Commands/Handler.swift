@@ -29,8 +29,13 @@ enum Handler {
         }
         writer.start()
         let reply = await withCheckedContinuation { continuation in
-            Thread { continuation.resume(returning: output.fileHandleForReading.readDataToEndOfFile()) }
-                .start()
+            Thread {
+                let reply = output.fileHandleForReading.readDataToEndOfFile()
+                // The process's object outlives it for longer than there are descriptors.
+                try? output.fileHandleForReading.close()
+                continuation.resume(returning: reply)
+            }
+            .start()
         }
         var status: Int32 = -1
         for await code in ended.stream { status = code }

@@ -48,6 +48,9 @@ package struct CreditLedger: Sendable {
 
     /// Topics whose account is kept while nothing of them is under way.
     private static let accountsKept = 1024
+    /// What is granted at a time.
+    private static let grantMessages = 64
+    private static let grantBytes = 256 << 10
 
     private var accounts = TopicTable<Account>()
 
@@ -85,14 +88,14 @@ package struct CreditLedger: Sendable {
         return credit
     }
 
-    /// Half of the credit is spent and a part of that finished; or a topic of many, of which most may never
-    /// be heard of again, has nothing under way.
+    /// Half of the credit is spent and a little of that finished: the burst that follows a grant holds up
+    /// others. Or a topic of many, of which most may never be heard of again, has nothing under way.
     private func isDue(_ account: Account) -> Bool {
         if accounts.count > Self.accountsKept, account.doneMessages == account.messages { return true }
         guard
             account.messages >= CreditBook.firstMessages / 2 || account.bytes >= CreditBook.firstBytes / 2
         else { return false }
-        return account.doneMessages >= account.messages / 4 || account.doneBytes >= account.bytes / 4
+        return account.doneMessages >= Self.grantMessages || account.doneBytes >= Self.grantBytes
     }
 }
 
