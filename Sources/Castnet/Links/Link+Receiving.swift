@@ -5,6 +5,8 @@ import NIOCore
 extension Link {
     /// Replies are confirmed in batches; those behind the last batch with the next heartbeat.
     private static let confirmedEvery: UInt64 = 64
+    /// How long a handler waits for the sender of a message to let it start: to twice this.
+    private static let claimTime = Duration.seconds(1)
 
     func deliver(_ packet: Packet) {
         lastUsedAt = owner.now
@@ -17,7 +19,7 @@ extension Link {
                 unanswered -= 1
                 finished(head.topic, bytes: Int(clamping: head.total))
             }
-            claims.removeValue(forKey: id)?.end(isGranted: false)
+            claims.removeValue(forKey: id)?.claim.end(.dropped)
             account()
         case .credit(let credit): granted(credit)
         case .busy(let id): if assigned[id, default: 0] > 0 { owner.turnedAway(id) }
@@ -45,9 +47,26 @@ extension Link {
 
     /// A handler is free for a message of the peer.
     func claim(_ id: UInt64, _ claim: Claim) {
-        guard isConnected else { return claim.end(isGranted: false) }
-        claims[id] = claim
+        guard isConnected else { return claim.end(.dropped) }
+        claims[id] = (claim, owner.now)
         send(.mayStart(id: id))
+        watchClaims()
+    }
+
+    /// A sender that has been stopped must not keep handlers from the others.
+    private func watchClaims() {
+        guard !isWatchingClaims, let context else { return }
+        isWatchingClaims = true
+        context.eventLoop.scheduleTask(in: .nanoseconds(Self.claimTime.nanoseconds)) { [weak self] in
+            guard let self else { return }
+            isWatchingClaims = false
+            owner.tick()
+            for (id, waiting) in claims where owner.now >= waiting.since + Self.claimTime {
+                claims[id] = nil
+                waiting.claim.end(.overdue)
+            }
+            if !claims.isEmpty { watchClaims() }
+        }
     }
 
     /// The peer lets a message start: it hears so before the handler runs.
@@ -55,7 +74,7 @@ extension Link {
         guard let claim = claims.removeValue(forKey: id) else { return }
         send(.started(id: id))
         flush()
-        claim.end(isGranted: true)
+        claim.claim.end(.granted)
     }
 
     /// A message of the peer was neither started nor answered: its sender knows, or is gone.

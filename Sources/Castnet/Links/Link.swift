@@ -110,7 +110,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     /// Messages that the peer was let start, and whether it has said that it did.
     var grants: [UInt64: Bool] = [:]
     /// Messages of the peer that wait here until it lets them start.
-    var claims: [UInt64: Claim] = [:]
+    var claims: [UInt64: (claim: Claim, since: Instant)] = [:]
+    var isWatchingClaims = false
     /// The peer has ended its side in order: nothing that it said is missing.
     private(set) var isHeardOut = false
     /// How many of this node's messages the peer took at most; nil: nobody knows.
@@ -230,7 +231,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         lingerTimer?.cancel()
         for handover in handovers.values { handover() }
         handovers = [:]
-        for claim in claims.values { claim.end(isGranted: false) }
+        for claim in claims.values { claim.claim.end(.dropped) }
         claims = [:]
         if let memory, let peer {
             let early = owner.memories.close(number, of: peer, memory, now: owner.now)

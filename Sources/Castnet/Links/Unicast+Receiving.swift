@@ -75,9 +75,9 @@ extension Unicast {
                 if let way = number == link.number ? link : links[number] {
                     way.claim(id, claim)
                 } else {
-                    claim.end(isGranted: false)
+                    claim.end(.dropped)
                 }
-            case .claim(.local(let id), let claim): claim.end(isGranted: outstanding[id] != nil)
+            case .claim(.local(let id), let claim): claim.end(outstanding[id] != nil ? .granted : .dropped)
             case .dropped(.link(let link, let id, let topic, let bytes)):
                 _ = link.memory?.window.handled(id, on: link.number)
                 link.dropped(topic, bytes: bytes)

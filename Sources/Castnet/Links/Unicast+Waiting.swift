@@ -92,11 +92,13 @@ extension Unicast {
         if entry.isPrompt {
             entry.attempts.turnedAway()
             capacity.turnedAway(entry.message.topic, by: member)
-            entry.link?.unassign(id)
+            let link = entry.link
+            link?.unassign(id)
             entry.link = nil
             entry.member = nil
             entry.replayTo = nil
             route(id, entry, isFirst: true)
+            link?.closeIfDone(linger: jittered(entry.message.route.linger))
         } else if let link = entry.link {
             link.putBack(id, entry.message.topic, entry.message.payload)
         } else {

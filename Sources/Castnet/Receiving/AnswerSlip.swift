@@ -38,13 +38,15 @@ package struct AnswerSlip: Sendable {
 
     /// Asks the sender whether the message may start; `claim` hears the answer, on the node's event loop.
     func claim(_ claim: Claim) {
-        guard case .alone(let token, let desk) = holder else { return claim.end(isGranted: true) }
+        guard case .alone(let token, let desk) = holder else { return claim.end(.granted) }
         desk.put(.claim(token, claim))
     }
 
-    /// Says that the message was not started and never will be, as its sender knows.
-    func drop() {
-        guard case .alone(let token, let desk) = holder else { return }
+    /// Says that the message was not started and never will be.
+    func giveUp(_ verdict: Claim.Verdict) {
+        guard case .alone(let token, let desk) = holder, verdict == .dropped else {
+            return give(Answer(.released, why: "its sender did not say in time that it may start"))
+        }
         desk.put(.dropped(token))
     }
 
@@ -86,11 +88,18 @@ package struct AnswerSlip: Sendable {
 
 /// What waits for the sender of a message to let it start: ends exactly once.
 package final class Claim: Sendable {
-    private let body: @Sendable (Bool) -> Void
+    package enum Verdict: Sendable {
+        case granted
+        /// Its sender does not want it any more, or is gone: nobody waits for an answer.
+        case dropped
+        /// Its sender says nothing: a handler is not kept for it.
+        case overdue
+    }
+    private let body: @Sendable (Verdict) -> Void
 
-    init(_ body: @escaping @Sendable (Bool) -> Void) { self.body = body }
+    init(_ body: @escaping @Sendable (Verdict) -> Void) { self.body = body }
 
-    func end(isGranted: Bool) { body(isGranted) }
+    func end(_ verdict: Verdict) { body(verdict) }
 }
 
 /// One answer that several handlers of a fanout give together.

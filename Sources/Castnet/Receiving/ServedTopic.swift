@@ -84,8 +84,8 @@ package final class ServedTopic: Sendable {
     package func submit(_ delivery: Delivery, acknowledging: Bool = false) {
         if case .inline(let handler) = work {
             guard delivery.isClaimed else { return run(delivery, handler) }
-            let claim = Claim { [self] isGranted in
-                if isGranted { run(delivery, handler) } else { delivery.answer?.drop() }
+            let claim = Claim { [self] verdict in
+                if verdict == .granted { run(delivery, handler) } else { delivery.answer?.giveUp(verdict) }
             }
             delivery.answer?.claim(claim)
             return
@@ -177,16 +177,19 @@ package final class ServedTopic: Sendable {
         var isFirst = true
         while let next = nextOrRest(isFirst: isFirst) {
             isFirst = false
-            if next.isClaimed, let slip = next.slip, await !isGranted(slip) {
-                slip.drop()
-                continue
+            if next.isClaimed, let slip = next.slip {
+                let verdict = await claim(slip)
+                guard verdict == .granted else {
+                    slip.giveUp(verdict)
+                    continue
+                }
             }
             let answer = await handle(next.message, handler)
             next.slip?.give(answer)
         }
     }
 
-    private func isGranted(_ slip: AnswerSlip) async -> Bool {
+    private func claim(_ slip: AnswerSlip) async -> Claim.Verdict {
         await withUnsafeContinuation { continuation in
             slip.claim(Claim { continuation.resume(returning: $0) })
         }

@@ -115,6 +115,35 @@ import Testing
         }
     }
 
+    @Test func `a sender that never lets its message start keeps no handler`() async throws {
+        let topic = try Topic("work")
+        let settings = try configuration("server", policy: "retry: other-member", port: 18_153)
+        try await Node.withNode(settings) { server in
+            try await server.serve(topic, concurrency: 1) { _ in .done }
+            var hello = Hello(
+                purpose: .persistent, cluster: "work",
+                node: NodeIdentity(name: "stopped", incarnation: Incarnation(1)), messageMax: 1 << 20)
+            hello.features = [.claims]
+            var head = MessageHead(
+                id: 1, kind: .call, topic: topic, sequence: 1, sentAtMicroseconds: 0,
+                timeLeftMicroseconds: 20_000_000, total: 0)
+            head.isClaimed = true
+            let stopped = try await RawPeer.dial(
+                try #require(server.listenAddress),
+                greeting: RawPeer.bytes([.hello(hello), .message(head, ByteBuffer())]))
+            try await eventually("it is asked") { stopped.packets.contains(.mayStart(id: 1)) }
+            // Meanwhile others wait, and go on.
+            let reply = try await server.call(topic, ByteBuffer())
+            #expect(reply.latency < .seconds(4))
+            try await eventually("it is given back") {
+                stopped.packets.contains {
+                    if case .reply(let head, _) = $0 { head.outcome == .released } else { false }
+                }
+            }
+            stopped.close()
+        }
+    }
+
     @Test(arguments: ["", ", balance: capacity"])
     func `a full queue makes its senders wait, and loses nothing`(
         balance: String
