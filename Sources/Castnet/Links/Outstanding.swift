@@ -35,8 +35,8 @@ extension Unicast {
             }
             return message.kind == .call || message.settle == .processed
         }
-        var aim: Balancer.Aim {
-            Balancer.Aim(message.topic, server: message.server, instance: message.instance)
+        var target: Target {
+            Target(message.topic, server: message.server, instance: message.instance)
         }
 
         init(_ message: OutboundMessage, _ completion: Completion, pinned: Member?, startedAt: Instant) {

@@ -32,13 +32,13 @@ extension Unicast {
     }
 
     /// Every member has its hands full.
-    func crowd(_ id: UInt64, _ aim: Balancer.Aim) {
-        var waiting = crowded.removeValue(forKey: aim) ?? []
+    func crowd(_ id: UInt64, _ target: Target) {
+        var waiting = crowded.removeValue(forKey: target) ?? []
         compact(&waiting)
         // One that was turned away is older than most.
         let place = waiting.last.map { $0 < id } ?? true ? waiting.endIndex : waiting.firstIndex { $0 > id }
         waiting.insert(id, at: place ?? waiting.endIndex)
-        crowded[aim] = waiting
+        crowded[target] = waiting
     }
 
     /// Those that ended while they waited must not pile up.
@@ -49,21 +49,21 @@ extension Unicast {
     /// A member may have a free handler again: the first that wait for one go.
     func wakeCrowded(_ topic: Topic) {
         guard !crowded.isEmpty else { return }
-        for aim in crowded.keys.filter({ $0.topic == topic }) { wakeCrowded(aim) }
+        for target in crowded.keys.filter({ $0.topic == topic }) { wakeCrowded(target) }
     }
 
-    func wakeCrowded(_ aim: Balancer.Aim) {
-        while let id = crowded[aim]?.first {
+    func wakeCrowded(_ target: Target) {
+        while let id = crowded[target]?.first {
             guard let entry = outstanding[id], !entry.isParked else {
-                crowded[aim]?.removeFirst()
+                crowded[target]?.removeFirst()
                 continue
             }
             let candidates = candidates(for: entry)
-            guard candidates.isEmpty || capacity.pick(candidates, topic: aim.topic) != nil else { break }
-            crowded[aim]?.removeFirst()
+            guard candidates.isEmpty || capacity.pick(candidates, topic: target.topic) != nil else { break }
+            crowded[target]?.removeFirst()
             route(id, entry, isFirst: true)
         }
-        if crowded[aim]?.isEmpty == true { crowded[aim] = nil }
+        if crowded[target]?.isEmpty == true { crowded[target] = nil }
     }
 
     func waitForMember(_ id: UInt64, _ entry: Outstanding) {
@@ -124,7 +124,7 @@ extension Unicast {
     /// What a member takes is not known any more: the link that told of it has ended.
     func forgetCapacity(of member: NodeIdentity) {
         capacity.forget(member)
-        for aim in Array(crowded.keys) { wakeCrowded(aim) }
+        for target in Array(crowded.keys) { wakeCrowded(target) }
     }
 
     /// How many messages of its topic may be on the way over `link`; nil: it has ended, or goes another way.

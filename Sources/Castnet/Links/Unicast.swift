@@ -40,7 +40,7 @@ package final class Unicast: @unchecked Sendable {
     /// Messages nobody serves yet, by topic, oldest first.
     var unserved: [Topic: Deque<UInt64>] = [:]
     /// Messages whose members all have their hands full, oldest first.
-    var crowded: [Balancer.Aim: Deque<UInt64>] = [:]
+    var crowded: [Target: Deque<UInt64>] = [:]
     /// Messages past `limits.pending-calls`, oldest first; may hold some that have ended.
     var parked = Deque<UInt64>()
     /// Messages to this node itself that found no room here, oldest first.
@@ -157,9 +157,9 @@ package final class Unicast: @unchecked Sendable {
         case nil:
             let candidates = candidates(for: entry)
             if candidates.isEmpty { return waitForMember(id, entry) }
-            guard isFirst || crowded.isEmpty || crowded[entry.aim] == nil,
+            guard isFirst || crowded.isEmpty || crowded[entry.target] == nil,
                 let picked = pick(candidates, for: entry)
-            else { return crowd(id, entry.aim) }
+            else { return crowd(id, entry.target) }
             member = picked
         }
         entry.member = member
@@ -185,7 +185,7 @@ package final class Unicast: @unchecked Sendable {
     }
 
     func candidates(for entry: Outstanding) -> [Member] {
-        let candidates = entry.aim.candidates(members.members(serving: entry.message.topic))
+        let candidates = entry.target.candidates(members.members(serving: entry.message.topic))
         return entry.attempts.preferred(candidates) { dials.isBackingOff($0, now: now) }
     }
 
@@ -193,7 +193,7 @@ package final class Unicast: @unchecked Sendable {
     private func pick(_ candidates: [Member], for entry: Outstanding) -> Member? {
         let message = entry.message
         if message.route.balance == .capacity { return capacity.pick(candidates, topic: message.topic) }
-        return balancer.pick(candidates, for: entry.aim, balance: message.route.balance) {
+        return balancer.pick(candidates, for: entry.target, balance: message.route.balance) {
             outstandingPerMember[$0, default: 0]
         }
     }
@@ -220,7 +220,7 @@ package final class Unicast: @unchecked Sendable {
         for id in waiting.values.joined().sorted() {
             if let entry = outstanding[id] { route(id, entry) }
         }
-        for aim in Array(crowded.keys) { wakeCrowded(aim) }
+        for target in Array(crowded.keys) { wakeCrowded(target) }
         flushLinks()
     }
 

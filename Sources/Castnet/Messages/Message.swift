@@ -28,23 +28,6 @@ public struct Message: Sendable {
     public var id: MessageID { MessageID(incarnation: from.incarnation, topic: topic, sequence: sequence) }
 }
 
-/// Where a call or cast goes: any member of a topic, or one it names.
-public struct Target: Hashable, Sendable {
-    /// The topic.
-    public var topic: Topic
-    /// Only members that serve the topic under this name; nil: any.
-    public var server: String?
-    /// Only this instance of the server; nil: any.
-    public var instance: String?
-
-    /// Any member of `topic`, or those with the server name and instance given.
-    public init(_ topic: Topic, server: String? = nil, instance: String? = nil) {
-        self.topic = topic
-        self.server = server
-        self.instance = instance
-    }
-}
-
 /// What a handler answers.
 public enum Response: Sendable {
     /// Done; a call gets this reply.

@@ -1,28 +1,7 @@
 /// Who of a topic's members gets the next message of this client.
 package struct Balancer: Sendable {
-    /// What messages ask for that take turns among the same members.
-    package struct Aim: Hashable, Sendable {
-        package var topic: Topic
-        package var server: String?
-        package var instance: String?
-
-        package init(_ topic: Topic, server: String? = nil, instance: String? = nil) {
-            self.topic = topic
-            self.server = server
-            self.instance = instance
-        }
-
-        /// Those of `members` that it is for.
-        package func candidates(_ members: [Member]) -> [Member] {
-            if server == nil, instance == nil { return members }
-            return members.filter { member in
-                (server == nil || member.server == server) && (instance == nil || member.instance == instance)
-            }
-        }
-    }
-
-    /// The member that got the last message of each.
-    private var last: [Aim: Member] = [:]
+    /// The member that got the last message to each target: those to one server take turns of their own.
+    private var last: [Target: Member] = [:]
     private let topicsMax: Int
 
     package init(topicsMax: Int) { self.topicsMax = topicsMax }
@@ -33,10 +12,10 @@ package struct Balancer: Sendable {
     /// turns stay strict while members join and leave. `least-outstanding` takes the member with the fewest
     /// messages of this client outstanding; between equals it takes turns.
     package mutating func pick(
-        _ members: [Member], for aim: Aim, balance: Route.Balance, outstanding: (NodeIdentity) -> Int
+        _ members: [Member], for target: Target, balance: Route.Balance, outstanding: (NodeIdentity) -> Int
     ) -> Member? {
         guard members.count > 1 else { return members.first }
-        let previous = last[aim]
+        let previous = last[target]
         var fewest = Int.max
         if balance != .roundRobin {
             for member in members { fewest = min(fewest, outstanding(member.identity)) }
@@ -52,7 +31,7 @@ package struct Balancer: Sendable {
         }
         guard let picked = next ?? first else { return nil }
         if last.count >= topicsMax, previous == nil { last.removeAll(keepingCapacity: true) }
-        last[aim] = picked
+        last[target] = picked
         return picked
     }
 }

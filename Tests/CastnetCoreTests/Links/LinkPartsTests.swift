@@ -87,7 +87,7 @@ struct LinkPartsTests {
             var shares: [String: Int] = [:]
             for _ in 0..<Int.random(in: 1...40, using: &generator) {
                 let picked = balancer.pick(
-                    members(names.shuffled(using: &generator)), for: Balancer.Aim(topic), balance: .roundRobin
+                    members(names.shuffled(using: &generator)), for: Target(topic), balance: .roundRobin
                 ) { _ in 0 }
                 shares[picked?.server ?? "", default: 0] += 1
             }
@@ -99,7 +99,7 @@ struct LinkPartsTests {
                 names.append("n\(names.count)")
             }
         }
-        #expect(balancer.pick([], for: Balancer.Aim(topic), balance: .roundRobin) { _ in 0 } == nil)
+        #expect(balancer.pick([], for: Target(topic), balance: .roundRobin) { _ in 0 } == nil)
     }
 
     @Test("least outstanding takes the idlest, and turns between equals")
@@ -108,7 +108,7 @@ struct LinkPartsTests {
         let topic = Topic(unchecked: "t")
         let loads = ["a": 2, "b": 0, "c": 0]
         let picks = (0..<4).map { _ in
-            balancer.pick(members(["a", "b", "c"]), for: Balancer.Aim(topic), balance: .leastOutstanding) {
+            balancer.pick(members(["a", "b", "c"]), for: Target(topic), balance: .leastOutstanding) {
                 loads[$0.name, default: 0]
             }?.server
         }
