@@ -1,6 +1,6 @@
 import CastnetCore
+import NIOConcurrencyHelpers
 import NIOCore
-import Synchronization
 import Testing
 
 @testable import Castnet
@@ -9,16 +9,17 @@ import Testing
 @Suite("Messages that ask before they start", .serialized, .timeLimit(.minutes(1)))
 struct ClaimTests {
     private final class Accepted: Sendable {
-        private let peers = Mutex<[RawPeer]>([])
-        func add(_ peer: RawPeer) { peers.withLock { $0.append(peer) } }
-        var first: RawPeer? { peers.withLock { $0.first } }
+        // Of this lock the thread sanitizer knows.
+        private let peers = NIOLockedValueBox<[RawPeer]>([])
+        func add(_ peer: RawPeer) { peers.withLockedValue { $0.append(peer) } }
+        var first: RawPeer? { peers.withLockedValue { $0.first } }
     }
 
     private func message(_ sequence: UInt64) -> OutboundMessage {
         outbound("t", sequence) { message in
             message.route.retry = .otherMember
-            // The member that dies leaves nothing to come back to.
-            message.route.heartbeatInterval = .milliseconds(100)
+            // The end of the connection tells of the member's, no silence.
+            message.route.heartbeatInterval = .seconds(10)
         }
     }
 

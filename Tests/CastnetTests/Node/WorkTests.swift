@@ -28,6 +28,8 @@ import Testing
         private let left: Mutex<Int>
         init(_ count: Int) { left = Mutex(count) }
         var areGone: Bool { left.withLock { $0 <= 0 } }
+        /// Of those past the last, too.
+        var taken: Int { left.withLock { -$0 } }
         func take() -> Bool {
             left.withLock { left in
                 left -= 1
@@ -73,10 +75,11 @@ import Testing
                         }
                     }
                     try await waitFor(2, serving: topic, in: client)
-                    let answers = try await calls(300, inFlight: 16, of: topic, by: client)
+                    let answers = try await calls(150, inFlight: 16, of: topic, by: client)
                     let (quick, tardy) = (answers["fast"] ?? 0, answers["slow"] ?? 0)
-                    #expect(quick + tardy == 300)
-                    #expect(Double(quick) > 2.4 * Double(tardy), "\(answers)")
+                    #expect(quick + tardy == 150)
+                    // What they do besides counts under a sanitizer; CapacityTests have the exact shares.
+                    #expect(Double(quick) > 1.3 * Double(tardy), "\(answers)")
 
                     async let long = client.call(topic, ByteBuffer(string: "long"))
                     try await eventually("the long one runs") { longRuns.areGone }
@@ -93,23 +96,25 @@ import Testing
     @Test func `who floods waits behind itself`() async throws {
         let topic = try Topic("work")
         let policy = "backlog: 100000"
+        let handled = Tickets(0)
         try await Node.withNode(try configuration("server", policy: policy, port: 18_151)) { server in
-            try await server.serve(topic, concurrency: 1) { _ in
-                try await HandlerWork.take(.milliseconds(1))
+            try await server.serve(topic, concurrency: 1) { message in
+                if message.from.name == "flood" { _ = handled.take() }
+                try await HandlerWork.take(.milliseconds(2))
                 return .done
             }
             try await Node.withNode(try configuration("flood", policy: policy, port: 18_151)) { flood in
                 try await Node.withNode(try configuration("other", policy: policy, port: 18_151)) { other in
                     try await waitFor(1, serving: topic, in: flood)
                     try await waitFor(1, serving: topic, in: other)
-                    async let flooded = calls(3000, inFlight: 3000, of: topic, by: flood)
+                    async let flooded = calls(400, inFlight: 400, of: topic, by: flood)
                     try await eventually("it floods") {
-                        try await server.snapshot().topics.contains { $0.waiting > 100_000 }
+                        try await server.snapshot().topics.contains { $0.waiting > 20_000 }
                     }
-                    let start = MonotonicClock.now
-                    _ = try await calls(10, inFlight: 1, of: topic, by: other)
-                    #expect(MonotonicClock.now - start < .seconds(1))
-                    #expect(try await flooded == ["server": 3000])
+                    let before = handled.taken
+                    _ = try await calls(5, inFlight: 1, of: topic, by: other)
+                    #expect(handled.taken - before < 200)
+                    #expect(try await flooded == ["server": 400])
                 }
             }
         }
@@ -155,17 +160,17 @@ import Testing
                 try await HandlerWork.take(.milliseconds(1))
                 return .done
             }
-            let own = try await calls(300, inFlight: 100, of: topic, by: server)
-            #expect(own == ["server": 300])
+            let own = try await calls(200, inFlight: 50, of: topic, by: server)
+            #expect(own == ["server": 200])
             // Their own policy lets more than ten go.
             let wide = "backlog: 1000\(balance)"
             try await Node.withNode(try configuration("one", policy: wide, port: 18_152)) { one in
                 try await Node.withNode(try configuration("two", policy: wide, port: 18_152)) { two in
                     for client in [one, two] { try await waitFor(1, serving: topic, in: client) }
-                    async let ones = calls(500, inFlight: 100, of: topic, by: one)
-                    async let twos = calls(500, inFlight: 100, of: topic, by: two)
-                    #expect(try await ones == ["server": 500])
-                    #expect(try await twos == ["server": 500])
+                    async let ones = calls(200, inFlight: 50, of: topic, by: one)
+                    async let twos = calls(200, inFlight: 50, of: topic, by: two)
+                    #expect(try await ones == ["server": 200])
+                    #expect(try await twos == ["server": 200])
                     #expect(try await server.snapshot().counters["messages.turned-away"] ?? 0 > 0)
                 }
             }
