@@ -40,7 +40,7 @@ extension Link {
     /// The peer wants to start a message of this node. Once it was let, only its own word, or that it ended
     /// in order without it, says what it did.
     private func mayStart(_ id: UInt64) {
-        guard assigned[id, default: 0] > 0, owner.mayStart(id) else { return send(.cancel(id: id)) }
+        guard assigned[id, default: 0] > 0, owner.isClaimed(id) else { return send(.cancel(id: id)) }
         grants[id] = false
         send(.start(id: id))
     }

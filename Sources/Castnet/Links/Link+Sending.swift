@@ -90,7 +90,7 @@ extension Link {
     private func transmit(_ id: UInt64, hasCredit: Bool = false) {
         guard let (head, payload) = owner.content(of: id) else { return }
         guard hasCredit || begins(id, head.topic, payload) else {
-            return queue.compact(open: assigned.count) { assigned[$0] == 0 }
+            return compact()
         }
         sentCount += 1
         assigned[id] = sentCount

@@ -133,9 +133,7 @@ extension Unicast {
     /// True when the parts of another large message fit the memory set aside for them.
     var mayAssemble: Bool { assembledBytes <= configuration.limits.memory / 2 }
 
-    /// The member that has a message wants to start it; false: nobody waits for that any more.
-    func mayStart(_ id: UInt64) -> Bool { isClaimed(id) }
-
+    /// True for a message that is open and asks before it starts.
     func isClaimed(_ id: UInt64) -> Bool { outstanding[id]?.isClaimed == true }
 
     func answered(_ head: ReplyHead, _ payload: ByteBuffer, on link: Link) {
