@@ -76,7 +76,10 @@ package struct ReplayWindow: Sendable {
 
     private var running: Set<UInt64> = []
     /// Messages that came again and had not come before: what their first link still has of them comes late.
+    /// Bounded: a link can hold no more first copies than its credit allows, and ends soon where it is dead.
     private var overtaken: Set<UInt64> = []
+    private var overtakenInOrder = Deque<UInt64>()
+    private static let overtakenMax = 16_384
     /// The links by which messages came again that are being handled.
     private var ways: [UInt64: UInt64] = [:]
     private var logs: [UInt64: AnswerLog] = [:]
@@ -98,7 +101,9 @@ package struct ReplayWindow: Sendable {
         guard let log = logs.removeValue(forKey: link) else { return }
         forgottenMax = max(forgottenMax, log.forgottenMax)
         for answer in log.answers { orphans.append(answer) }
-        if logs.count <= 1 { overtaken = [] }
+        guard logs.count <= 1 else { return }
+        overtaken = []
+        overtakenInOrder = []
     }
 
     /// True for the first copy of a message of which the second was here before: its link was thought dead.
@@ -143,7 +148,13 @@ package struct ReplayWindow: Sendable {
             max($0, $1.forgottenMax)
         }
         if id <= forgotten { return .forgotten }
-        if logs.count > 1 { overtaken.insert(id) }
+        if logs.count > 1 { overtook(id) }
         return .new
+    }
+
+    private mutating func overtook(_ id: UInt64) {
+        guard overtaken.insert(id).inserted else { return }
+        overtakenInOrder.append(id)
+        if overtakenInOrder.count > Self.overtakenMax { overtaken.remove(overtakenInOrder.removeFirst()) }
     }
 }

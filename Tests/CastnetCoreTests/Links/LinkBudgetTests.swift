@@ -199,8 +199,10 @@ import Testing
         guard case .new = window.again(7, by: 2) else { return #expect(Bool(false), "not new") }
         window.began(7)
         #expect(window.isOvertaken(7) && !window.isOvertaken(8))
+        for id in 100..<100_000 as Range<UInt64> { _ = window.again(id, by: 2) }
+        #expect(window.isOvertaken(99_999) && !window.isOvertaken(7), "the oldest go first")
         window.closed(1)
-        #expect(!window.isOvertaken(7), "the first link can bring no more")
+        #expect(!window.isOvertaken(99_999), "the first link can bring no more")
     }
 
     @Test("a peer that confirms nothing is remembered as far as there is room")
