@@ -86,7 +86,11 @@ let package = Package(
             swiftSettings: dialect
         ),
         .target(
-            name: "CastnetTestKit", dependencies: ["CastnetCore", "Castnet", nioCore, deque],
+            name: "CastnetTestKit",
+            dependencies: [
+                "CastnetCore", "Castnet", nioCore, deque, logging,
+                .product(name: "NIOEmbedded", package: "swift-nio"),
+            ],
             swiftSettings: dialect),
         .testTarget(
             name: "CastnetCoreTests", dependencies: ["CastnetCore", "CastnetTestKit", nioCore],

@@ -3,7 +3,7 @@
 # missing or late, by deadlines and by limits. For calls and for casts settled when received and when
 # processed, over both carriers. Each message ends in exactly one outcome, the lines, the summary and the exit
 # code agree, and what is said not to have been executed was not. Then random schedules of servers, senders
-# and faults with the same rules: outcomes.py.
+# and faults with the same rules: outcomes.py; and thousands more in virtual time, in a release build.
 #
 # A case has a client, up to three servers and a cluster of its own; several go on at a time. SEED in the
 # environment makes other schedules, ONLY runs one of them and no table.
@@ -405,6 +405,21 @@ chance() {
     check_json "the random schedules come to all kinds of ends" "$sum" "$covered"
 }
 
-[ -n "${ONLY:-}" ] || table
+# simulate: nodes with their links, queues and handlers over simulated connections.
+simulate() {
+    local seeds=5000 sum
+    ((QUICK)) && seeds=300
+    build_test_program Simulator
+    sum=$("$PROGRAM" unicast-seeds --count "$seeds" | tee /dev/stderr | grep '"what"')
+    echo "$sum"
+    check_json "$seeds simulated schedules break no rule" "$sum" ".seeds == $seeds and .failed == 0"
+    check_json "the simulated schedules come to all kinds of ends" "$sum" \
+        '.outcomes | [.accepted, .rejected, .released, .expired, .unroutable, .lost] | all(. > 0)'
+}
+
+if [ -z "${ONLY:-}" ]; then
+    simulate
+    table
+fi
 chance
 finish

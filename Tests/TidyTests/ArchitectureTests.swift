@@ -24,7 +24,8 @@ struct ArchitectureTests {
             "Subprocess", "SystemPackage", "Synchronization", "Dispatch", "Glibc", "FoundationEssentials",
         ],
         "CastnetTestKit": [
-            "CastnetCore", "Castnet", "NIOCore", "Logging", "Synchronization", "DequeModule", "Foundation",
+            "CastnetCore", "Castnet", "NIOCore", "NIOEmbedded", "Logging", "Synchronization", "DequeModule",
+            "Foundation",
         ],
     ]
 

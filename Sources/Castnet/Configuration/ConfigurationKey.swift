@@ -246,7 +246,9 @@ public struct ConfigurationKey: Sendable {
             "policies[].linger", "5s", .duration(.zero...(.seconds(3600))),
             "The idle time after which a connection is closed; 0s closes an ephemeral one at once."),
         .init(
-            "policies[].share", "true", .flag, "Whether messages to one peer share an ephemeral connection."),
+            "policies[].share", "true", .flag,
+            "Whether messages to one peer share an ephemeral connection; if not, each closes its own."
+        ),
         .init(
             "policies[].promote", "never",
             .free("a map with after and back, such as {after: 300/min, back: 30/min}"),

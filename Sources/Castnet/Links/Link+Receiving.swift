@@ -24,7 +24,7 @@ extension Link {
         case .credit(let credit): granted(credit)
         case .busy(let id): if assigned[id, default: 0] > 0 { owner.turnedAway(id) }
         case .room(let room) where key == nil:
-            if let topic = try? Topic(room.topic) { owner.sink.passed(topic, door: number) }
+            if let topic = try? Topic(room.topic), let peer { owner.sink.passed(topic, by: peer) }
         case .room(let room): called(room)
         case .mayStart(let id): mayStart(id)
         case .start(let id): start(id)

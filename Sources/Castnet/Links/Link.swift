@@ -129,12 +129,17 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     }
 
     var isConnected: Bool { context != nil && closedBecause == nil }
-    var isIdle: Bool { assigned.isEmpty && unanswered <= 0 && chunks.isEmpty }
+    /// True where nothing is under way.
+    var isUnused: Bool { assigned.isEmpty && unanswered <= 0 && chunks.isEmpty }
+    /// True where nothing is expected either.
+    var isIdle: Bool { isUnused && doorCount == 0 }
+    /// Topics for which the peer turned messages away here, and will call.
+    var doorCount = 0
     /// The carrier of what arrives here: the dialler's hello says what the link is for.
     private(set) var carrier = Carrier.ephemeral
     /// True for an idle ephemeral link, which may be closed for the sake of another.
     var mayGiveWay: Bool {
-        wasOpen && isIdle && isConnected && (key?.purpose ?? peerPurpose) == .ephemeral
+        wasOpen && isUnused && isConnected && (key?.purpose ?? peerPurpose) == .ephemeral
     }
     /// What the peer wants the link for.
     private var peerPurpose: Hello.Purpose?
@@ -224,8 +229,9 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         self.context = nil
         if machine.disconnected() {
             closedBecause = isLeft ? .stopping : .failed
-            // An acceptor sends its hello before it reads: where none came, nothing was looked at.
-            if !wasOpen { takenByPeer = 0 }
+            // An acceptor sends its hello before it reads: where it ended in order and none came, nothing was
+            // looked at. A connection that was reset may have lost the hello.
+            if !wasOpen, isHeardOut { takenByPeer = 0 }
         }
         timer?.cancel()
         lingerTimer?.cancel()
@@ -257,6 +263,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
             agree()
             owner.opened(self, hello)
             arm()
+            // All it was dialled for may have ended meanwhile.
+            closeIfDone(linger: linger)
         case .send(let packet): send(packet)
         case .deliver(let packet): deliver(packet)
         case .reached(let heartbeat): handovers.removeValue(forKey: heartbeat)?()
@@ -305,6 +313,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
 
     /// True unless it is certain that the peer has not looked at the message.
     func mayHaveBeenTaken(_ id: UInt64) -> Bool {
+        if PlantedBug.deniesTaking.isPlanted { return false }
         guard let ordinal = assigned[id], ordinal > 0, takenByPeer.map({ ordinal <= $0 }) ?? true else {
             return false
         }
@@ -381,7 +390,11 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     /// Called when something ended: an ephemeral link that this node dialled closes after its linger, one
     /// whose peer is leaving at once.
     func closeIfDone(linger: Duration) {
-        guard key != nil, isIdle, isConnected else { return }
+        guard key != nil, isLeft ? isUnused : isIdle else { return }
+        guard isConnected else {
+            self.linger = linger
+            return owner.isUnneeded(self)
+        }
         if isLeft { return finish(.stopping, .idle) }
         guard lingers else { return }
         if linger <= .zero { return finish(.finished, .idle) }

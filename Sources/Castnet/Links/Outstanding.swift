@@ -7,6 +7,12 @@ extension Outcome {
 }
 
 extension Unicast {
+    /// Where a free handler is waited for.
+    struct Door: Hashable {
+        var member: NodeIdentity
+        var topic: Topic
+    }
+
     /// A message that has not ended. A class: it is looked at many times on its way and never copied.
     final class Outstanding {
         let message: OutboundMessage

@@ -62,11 +62,16 @@ extension Unicast {
             }
     }
 
-    private func accept(_ channel: any Channel) throws {
+    /// Takes a connection that somebody else has dialled, or throws.
+    package func accept(_ channel: any Channel) throws {
         tick()
         // Who comes over a Unix-domain socket has no address; `limits.per-peer` bounds it.
         let address = channel.remoteAddress?.ipAddress ?? ""
-        let isReserved = try findRoom(for: address)
+        let isReserved: Bool
+        switch findRoom(for: address) {
+        case .taken(let isInReserve): isReserved = isInReserve
+        case .refused(let limit): return try refuse(channel, limit)
+        }
         counters.add(.linkAccepted)
         let link = makeLink(key: nil, role: .acceptor, own: hello(purpose: .service))
         budget.accepted(link.number, from: address)
@@ -81,11 +86,25 @@ extension Unicast {
         try channel.pipeline.syncOperations.addHandler(link)
     }
 
-    /// Makes room for a connection from `address`; true where that is in the reserve.
-    private func findRoom(for address: String) throws -> Bool {
+    private enum Room {
+        case taken(isInReserve: Bool)
+        /// The name of the limit.
+        case refused(String)
+    }
+
+    /// Tells the peer that nothing it sends will be looked at.
+    private func refuse(_ channel: any Channel, _ limit: String) throws {
+        var words = channel.allocator.buffer(capacity: 256)
+        words.write(.hello(hello(purpose: .service)))
+        words.write(.goodbye(Goodbye(.limit, "\(limit): no more connections", taken: 0)))
+        try channel.pipeline.syncOperations.addHandler(Refusal(words))
+    }
+
+    /// Makes room for a connection from `address`.
+    private func findRoom(for address: String) -> Room {
         while true {
             switch budget.verdict(for: address, dialling: dials.dialsInFlight) {
-            case .take: return false
+            case .take: return .taken(isInReserve: false)
             case .displace(let number):
                 counters.add(.limitConnectionsHit)
                 pauseInCrowd()
@@ -97,13 +116,13 @@ extension Unicast {
             case .refuseAddress:
                 counters.add(.limitPerAddressHit)
                 pauseInCrowd()
-                throw CastnetError(.limitReached, "limits.per-address")
+                return .refused("limits.per-address")
             case .closeIdle:
                 counters.add(.limitConnectionsHit)
                 if makeRoom() { continue }
                 pauseInCrowd()
-                if budget.hasReserve(dialling: dials.dialsInFlight) { return true }
-                throw CastnetError(.limitReached, "limits.connections")
+                if budget.hasReserve(dialling: dials.dialsInFlight) { return .taken(isInReserve: true) }
+                return .refused("limits.connections")
             }
         }
     }
@@ -156,6 +175,20 @@ extension Unicast {
             // Members may still come for missing frames, nobody else.
             link.leave()
         }
+    }
+}
+
+/// Says its words on a connection and closes it.
+private final class Refusal: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+    private let words: ByteBuffer
+
+    init(_ words: ByteBuffer) { self.words = words }
+
+    func channelActive(context: ChannelHandlerContext) {
+        context.writeAndFlush(wrapOutboundOut(words), promise: nil)
+        context.close(promise: nil)
     }
 }
 

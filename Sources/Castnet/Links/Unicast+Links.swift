@@ -6,8 +6,6 @@ import NIOPosix
 
 /// Opening and closing links.
 extension Unicast {
-    private static let dialDeadline = TimeAmount.seconds(5)
-
     func makeLink(key: Link.Key?, role: LinkMachine.Role, own: Hello) -> Link {
         let machine = LinkMachine(role: role, own: own, helloDeadline: helloDeadline, now: now)
         let link = Link(owner: self, number: nextLink, key: key, machine: machine, own: own, now: now)
@@ -82,7 +80,11 @@ extension Unicast {
         dialled[key] = link
         let hits = dials.perPeerHits
         dials.enqueue(link.number, to: key.peer, isUrgent: key.purpose != .ephemeral, now: now)
-        if dials.perPeerHits > hits { counters.add(.limitPerPeerHit) }
+        if dials.perPeerHits > hits {
+            counters.add(.limitPerPeerHit)
+            // What it closes starts the dial.
+            _ = makeRoom { $0.key?.peer == key.peer }
+        }
         startDials()
         return link
     }
@@ -124,9 +126,9 @@ extension Unicast {
 
     /// Closes the ephemeral link that has been idle for longest; false when none is idle. Which side dialled
     /// it does not matter: a message that crosses the goodbye goes another way.
-    func makeRoom() -> Bool {
+    func makeRoom(where isMeant: (Link) -> Bool = { _ in true }) -> Bool {
         var oldest: Link?
-        for link in links.values where link.mayGiveWay {
+        for link in links.values where link.mayGiveWay && isMeant(link) {
             if oldest.map({ link.lastUsedAt < $0.lastUsedAt }) ?? true { oldest = link }
         }
         guard let oldest else { return false }
@@ -140,16 +142,7 @@ extension Unicast {
         guard let address = link.addresses.first else {
             return dialFailed(link, CastnetError(.unreachable, "the directory knows no address of it"))
         }
-        // Whether a peer that ends did so in order tells what it has not started.
-        let bootstrap = ClientBootstrap(group: loop).connectTimeout(Self.dialDeadline)
-            .channelOption(.allowRemoteHalfClosure, value: true)
-        let connection =
-            switch address {
-            case .unix(let path): bootstrap.connect(unixDomainSocketPath: path)
-            case .tcp(let address):
-                bootstrap.channelOption(.tcpOption(.tcp_nodelay), value: 1)
-                    .connect(host: address.host, port: Int(address.port))
-            }
+        let connection = connector.connect(to: address, on: loop)
         connection.whenComplete { [self] result in
             tick()
             switch result {
@@ -236,6 +229,14 @@ extension Unicast {
         abandon(link)
     }
 
+    /// Nothing waits for a link that is not there yet. Others may still come to one that is shared.
+    func isUnneeded(_ link: Link) {
+        guard let key = link.key, key.purpose == .ephemeral, key.slot != 0, link.closedBecause == nil,
+            dials.forget(link.number, to: key.peer)
+        else { return }
+        abandon(link)
+    }
+
     func closed(_ link: Link) {
         tick()
         discount(link)
@@ -263,7 +264,7 @@ extension Unicast {
             linkLost(id, wasTaken: mayHaveBeenTaken, by: link, why: why)
         }
         if let key = link.key, key.purpose == .service { sink.repairLinkEnded(key.peer) }
-        if let peer = link.key?.peer { forgetCapacity(of: peer) }
+        leaveDoors(of: link)
     }
 
     // MARK: The end
@@ -294,7 +295,7 @@ extension Unicast {
 
     private func waitUntilIdle(until deadline: Instant, _ done: EventLoopPromise<Void>) {
         tick()
-        let isIdle = outstanding.isEmpty && links.values.allSatisfy(\.isIdle)
+        let isIdle = outstanding.isEmpty && links.values.allSatisfy(\.isUnused)
         guard isIdle || now >= deadline else {
             let next = min(deadline, now + .milliseconds(5))
             loop.scheduleTask(deadline: next.nioDeadline) { [self] in waitUntilIdle(until: deadline, done) }
@@ -306,19 +307,26 @@ extension Unicast {
         EventLoopFuture.andAllComplete(open, on: loop).cascade(to: done)
     }
 
-    /// What of the limits is used.
-    struct Usage {
-        var connections = 0
+    /// What of the limits is used, and what is held.
+    package struct Usage {
+        package var connections = 0
         /// As many as `limits.connections` and the process's descriptors allow.
-        var connectionsMax = 0
-        var dials = 0
-        var pendingCalls = 0
+        package var connectionsMax = 0
+        package var dials = 0
+        package var pendingCalls = 0
+        /// Messages past `limits.pending-calls`, and those that wait for a member or a free handler.
+        package var parked = 0
+        package var waiting = 0
+        /// Connected or not.
+        package var links = 0
+        package var assembledBytes = 0
     }
 
-    var usage: Usage {
+    package var usage: Usage {
         Usage(
             connections: budget.openCount, connectionsMax: budget.linksMax, dials: dials.dialsInFlight,
-            pendingCalls: outstanding.count - parkedCount)
+            pendingCalls: outstanding.count - parkedCount, parked: parkedCount,
+            waiting: unserved.count + crowded.count, links: links.count, assembledBytes: assembledBytes)
     }
 
     /// The links as `status` shows them.

@@ -148,7 +148,7 @@ extension Unicast {
             entry.replayTo = nil
             retryLater(head.id, entry)
             makeWay(after: entry)
-            return link.closeIfDone(linger: jittered(route.linger))
+            return link.closeIfDone(linger: linger(of: route))
         }
         finish(head.id, head.outcome, head.why, headers: head.headers, payload: payload, isAnswered: true)
     }

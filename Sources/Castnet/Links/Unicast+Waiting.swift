@@ -66,6 +66,18 @@ extension Unicast {
         if crowded[target]?.isEmpty == true { crowded[target] = nil }
     }
 
+    /// A message has ended: where it was the last that waited, nothing is left of that.
+    func stopWaiting(_ entry: Outstanding) {
+        let (target, topic) = (entry.target, entry.message.topic)
+        if crowded[target] != nil { trim(&crowded[target]) }
+        if unserved[topic] != nil { trim(&unserved[topic]) }
+    }
+
+    private func trim(_ waiting: inout Deque<UInt64>?) {
+        while let first = waiting?.first, outstanding[first] == nil { waiting?.removeFirst() }
+        if waiting?.isEmpty == true { waiting = nil }
+    }
+
     func waitForMember(_ id: UInt64, _ entry: Outstanding) {
         let topic = entry.message.topic
         if entry.message.mandatory { return finish(id, .unroutable, "nobody serves \(topic)") }
@@ -83,7 +95,7 @@ extension Unicast {
         isMakingWay = true
         defer { isMakingWay = false }
         if entry.isPrompt { wakeCrowded(entry.message.topic) }
-        if parkedCount > 0 { unpark() }
+        if parkedCount > 0, !PlantedBug.forgetsParked.isPlanted { unpark() }
     }
 
     /// A member had no room for a message of this node, and has not looked at it.
@@ -92,13 +104,15 @@ extension Unicast {
         if entry.isPrompt {
             entry.attempts.turnedAway()
             capacity.turnedAway(entry.message.topic, by: member)
-            let link = entry.link
-            link?.unassign(id)
+            if let link = entry.link {
+                link.unassign(id)
+                let route = entry.message.route
+                wait(at: Door(member: member, topic: entry.message.topic), on: link, linger(of: route))
+            }
             entry.link = nil
             entry.member = nil
             entry.replayTo = nil
             route(id, entry, isFirst: true)
-            link?.closeIfDone(linger: jittered(entry.message.route.linger))
         } else if let link = entry.link {
             link.putBack(id, entry.message.topic, entry.message.payload)
         } else {
@@ -111,18 +125,38 @@ extension Unicast {
     @discardableResult
     func called(_ topic: Topic, by member: NodeIdentity, for count: UInt32) -> Bool {
         let isWanted = crowded.keys.contains { $0.topic == topic }
+        if PlantedBug.ignoresCalls.isPlanted { return isWanted }
         capacity.called(topic, by: member, for: count)
         wakeCrowded(topic)
+        leave(Door(member: member, topic: topic))
         guard member == identity else { return isWanted }
-        if !isWanted { sink.passed(topic, door: 0) }
+        if !isWanted { sink.passed(topic, by: identity) }
         for id in ownWaiting.removeValue(forKey: topic) ?? [] {
             if let entry = outstanding[id] { deliverHere(id, entry) }
         }
         return isWanted
     }
 
-    /// What a member takes is not known any more: the link that told of it has ended.
-    func forgetCapacity(of member: NodeIdentity) {
+    /// The member calls on a link it turned a message away on: those stay open until then.
+    private func wait(at door: Door, on link: Link, _ linger: Duration) {
+        if doors[door, default: (linger, [])].links.insert(link.number).inserted { link.doorCount += 1 }
+    }
+
+    private func leave(_ door: Door) {
+        guard let (linger, numbers) = doors.removeValue(forKey: door) else { return }
+        for link in numbers.compactMap({ links[$0] }) {
+            link.doorCount -= 1
+            link.closeIfDone(linger: linger)
+        }
+    }
+
+    /// The link has ended: nobody can call on it. What the member takes is not known any more.
+    func leaveDoors(of link: Link) {
+        guard link.doorCount > 0, let member = link.key?.peer else { return }
+        for door in doors.keys.filter({ $0.member == member }) {
+            doors[door]?.links.remove(link.number)
+            if doors[door]?.links.isEmpty == true { doors[door] = nil }
+        }
         capacity.forget(member)
         for target in Array(crowded.keys) { wakeCrowded(target) }
     }

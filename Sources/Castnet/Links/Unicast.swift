@@ -23,6 +23,7 @@ package final class Unicast: @unchecked Sendable {
     private(set) var now: Instant
     var generator: SeededGenerator
     let helloDeadline: Duration
+    let connector: any Connector
     var outstanding: [UInt64: Outstanding] = [:]
     private var nextID: UInt64 = 1
     private var deadlines = DeadlineQueue()
@@ -41,6 +42,8 @@ package final class Unicast: @unchecked Sendable {
     var unserved: [Topic: Deque<UInt64>] = [:]
     /// Messages whose members all have their hands full, oldest first.
     var crowded: [Target: Deque<UInt64>] = [:]
+    /// Where messages were turned away, on which links their members will call, and how long those linger.
+    var doors: [Door: (linger: Duration, links: Set<UInt64>)] = [:]
     /// Messages past `limits.pending-calls`, oldest first; may hold some that have ended.
     var parked = Deque<UInt64>()
     /// Messages to this node itself that found no room here, oldest first.
@@ -76,9 +79,10 @@ package final class Unicast: @unchecked Sendable {
     package init(
         loop: any EventLoop, identity: NodeIdentity, configuration: Configuration, counters: NodeCounters,
         members: any MemberSource, sink: any UnicastSink, seed: UInt64, log: Logger,
-        helloDeadline: Duration = .seconds(5)
+        helloDeadline: Duration = .seconds(5), connector: any Connector = SocketConnector()
     ) {
         self.loop = loop
+        self.connector = connector
         self.identity = identity
         self.configuration = configuration
         self.counters = counters
@@ -87,7 +91,7 @@ package final class Unicast: @unchecked Sendable {
         nobody = Nobody(loop: loop)
         self.log = log
         self.helloDeadline = helloDeadline
-        now = MonotonicClock.now
+        now = MonotonicClock.now(of: loop)
         generator = SeededGenerator(seed: seed)
         balancer = Balancer(topicsMax: configuration.limits.topics)
         capacity = CapacityBook(topicsMax: configuration.limits.topics)
@@ -107,7 +111,7 @@ package final class Unicast: @unchecked Sendable {
     }
 
     /// Reads the clock: once per wake-up of the loop.
-    func tick() { now = MonotonicClock.now }
+    func tick() { now = MonotonicClock.now(of: loop) }
 
     // MARK: Sending
 
@@ -150,7 +154,9 @@ package final class Unicast: @unchecked Sendable {
     func route(_ id: UInt64, _ entry: Outstanding, isFirst: Bool = false) {
         let message = entry.message
         guard message.deadline > now else { return finish(id, .expired, "its deadline passed") }
-        if isClosing { return finish(id, .released, "this node is stopping") }
+        if isClosing {
+            return finish(id, mayHaveBeenTaken(id, entry) ? .lost : .released, "this node is stopping")
+        }
         let member: Member
         switch entry.replayTo ?? entry.pinned {
         case let known?: member = known
@@ -159,14 +165,21 @@ package final class Unicast: @unchecked Sendable {
             if candidates.isEmpty { return waitForMember(id, entry) }
             guard isFirst || crowded.isEmpty || crowded[entry.target] == nil,
                 let picked = pick(candidates, for: entry)
-            else { return crowd(id, entry.target) }
+            else {
+                crowd(id, entry.target)
+                // It may have come when there was room, behind one that came when there was none.
+                return isFirst ? () : wakeCrowded(entry.target)
+            }
             member = picked
         }
         entry.member = member
         entry.sentAt = now
         if entry.replayTo == nil { entry.attempts.begin(at: member.identity) }
         count(entry, at: member.identity)
-        if member.identity == identity { return deliverHere(id, entry) }
+        if member.identity == identity {
+            let isBehind = !entry.isPrompt && ownWaiting[message.topic] != nil
+            return isBehind ? waitForOwnRoom(id, entry) : deliverHere(id, entry)
+        }
         let link = link(for: entry, to: member, id: id)
         entry.link = link
         guard link.assigned.count < max(1, message.route.backlog) else {
@@ -232,7 +245,7 @@ package final class Unicast: @unchecked Sendable {
         }
         for link in links.values where link.key != nil && (link.peer ?? link.key?.peer) == member {
             retire(link)
-            if link.isIdle { end(link, .stopping, .idle) }
+            if link.isUnused { end(link, .stopping, .idle) }
         }
         flushLinks()
     }
@@ -307,18 +320,20 @@ package final class Unicast: @unchecked Sendable {
         // Only this attempt is sure not to have executed it.
         let outcome = entry.attempts.mayHaveRun && outcome.saysNotExecuted ? .lost : outcome
         if entry.isParked { parkedCount -= 1 }
+        if entry.member == nil { stopWaiting(entry) }
         let (link, member) = (entry.link, entry.member?.identity)
         unassign(entry, isAnswered: isAnswered)
         if let link {
             link.unassign(id, isUnwanted: outcome == .expired)
-            link.closeIfDone(linger: jittered(entry.message.route.linger))
+            link.closeIfDone(linger: linger(of: entry.message.route))
         }
         tell(entry, outcome, why, member: member, headers: headers, payload: payload)
         makeWay(after: entry)
     }
 
-    func jittered(_ linger: Duration) -> Duration {
-        linger > .zero ? generator.jitter(linger, in: 0.8...1.0) : .zero
+    /// How long an ephemeral link waits for more: one that is a message's own has nothing to wait for.
+    func linger(of route: Route) -> Duration {
+        route.share && route.linger > .zero ? generator.jitter(route.linger, in: 0.8...1.0) : .zero
     }
 
     func tell(
@@ -352,10 +367,12 @@ package final class Unicast: @unchecked Sendable {
             entry.replayTo = entry.member ?? entry.replayTo
             unassign(entry)
             retryLater(id, entry)
+            makeWay(after: entry)
         case .again:
             entry.replayTo = nil
             unassign(entry)
             retryLater(id, entry)
+            makeWay(after: entry)
         }
     }
 
@@ -394,12 +411,20 @@ package final class Unicast: @unchecked Sendable {
                 tick()
                 deadlineTimer = nil
                 for id in deadlines.takeDue(now: now) {
-                    finish(id, .expired, "no answer before the deadline")
+                    if let entry = outstanding[id] { finish(id, .expired, whyExpired(entry)) }
                 }
                 flushLinks()
                 armDeadline()
             }
         )
+    }
+
+    /// What a message was waiting for.
+    private func whyExpired(_ entry: Outstanding) -> String {
+        if entry.isParked { return "limits.pending-calls: others did not end before the deadline" }
+        guard entry.member != nil else { return "no member took it before the deadline" }
+        if let link = entry.link, !link.isConnected { return "no connection before the deadline" }
+        return "no answer before the deadline"
     }
 
     // MARK: Flushing

@@ -15,6 +15,25 @@ package struct OutboundMessage: Sendable {
     package var payload: ByteBuffer
     package var route: Route
     package var mandatory: Bool
+
+    package init(
+        kind: MessageKind, topic: Topic, server: String? = nil, instance: String? = nil, sequence: UInt64,
+        sentAtMicroseconds: UInt64, deadline: Instant, settle: Settlement, headers: Headers = Headers(),
+        payload: ByteBuffer, route: Route, mandatory: Bool
+    ) {
+        self.kind = kind
+        self.topic = topic
+        self.server = server
+        self.instance = instance
+        self.sequence = sequence
+        self.sentAtMicroseconds = sentAtMicroseconds
+        self.deadline = deadline
+        self.settle = settle
+        self.headers = headers
+        self.payload = payload
+        self.route = route
+        self.mandatory = mandatory
+    }
 }
 
 /// Where a peer listens.
@@ -62,8 +81,8 @@ package protocol UnicastSink: AnyObject {
     /// A message for this node's members; its answer comes back through the delivery's slip.
     /// False: read no more from the link until ``Unicast/resumeReading()``.
     func received(_ delivery: Delivery, settle: Settlement) -> Bool
-    /// Who was told of room for a topic, and is known by `door`, has no use for it.
-    func passed(_ topic: Topic, door: UInt64)
+    /// Who was told of room for a topic has no use for it.
+    func passed(_ topic: Topic, by sender: NodeIdentity)
     /// A copy of a fanout has ended.
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int)
     /// A peer that was probed lives.
@@ -88,7 +107,7 @@ final class Nobody: MemberSource, UnicastSink {
 
     func members(serving topic: Topic) -> [Member] { [] }
     func received(_ delivery: Delivery, settle: Settlement) -> Bool { true }
-    func passed(_ topic: Topic, door: UInt64) {}
+    func passed(_ topic: Topic, by sender: NodeIdentity) {}
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int) {}
     func heard(_ peer: NodeIdentity) {}
     func met(_ peer: NodeIdentity) {}

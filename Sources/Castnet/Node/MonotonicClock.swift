@@ -5,6 +5,11 @@ package import NIOCore
 package enum MonotonicClock {
     /// The monotonic clock that NIO schedules by.
     package static var now: Instant { Instant(nanoseconds: Int64(NIODeadline.now().uptimeNanoseconds)) }
+
+    /// The time of a loop: a simulated one has its own.
+    static func now(of loop: any EventLoop) -> Instant {
+        Instant(nanoseconds: Int64(loop.now.uptimeNanoseconds))
+    }
 }
 
 extension Instant {

@@ -377,7 +377,7 @@ extension NodeShell: MemberSource, UnicastSink {
         return waiting < configuration.limits.subscriptionBacklog
     }
 
-    func passed(_ topic: Topic, door: UInt64) { registry.passed(topic, door: door) }
+    func passed(_ topic: Topic, by sender: NodeIdentity) { registry.passed(topic, by: sender) }
 
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int) {
         node?.copiesEnded(bytes: bytes)

@@ -64,8 +64,8 @@ package struct AnswerSlip: Sendable {
         desk.put(.room(token, topic, count))
     }
 
-    /// What its sender is known by at a full queue: the link it came by; 0: this node itself.
-    var door: UInt64 {
+    /// The number of the link it came by; 0: it is this node's own.
+    var link: UInt64 {
         switch holder {
         case .alone(.link(let link, _, _, _), _), .finishing(.link(let link, _, _, _), _): link.number
         case .alone, .finishing, .shared, .group: 0

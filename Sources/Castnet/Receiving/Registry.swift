@@ -157,9 +157,9 @@ package final class Registry: Sendable {
         one.submit(delivery, acknowledging: acknowledging)
     }
 
-    /// Who was called because of a topic, at a door, has nothing to send any more.
-    func passed(_ topic: Topic, door: UInt64) {
-        for served in listeners(to: topic).served { served.passed(door: door) }
+    /// Who was called because of a topic has nothing to send any more.
+    package func passed(_ topic: Topic, by sender: NodeIdentity) {
+        for served in listeners(to: topic).served { served.passed(sender) }
     }
 
     /// Gives a fanout to everybody here who hears its topic; false when nobody does.

@@ -47,7 +47,7 @@ package final class ServedTopic: Sendable {
     private struct State {
         var queue: WorkQueue<Queued>
         /// Whom to tell at each door.
-        var doors: [UInt64: AnswerSlip] = [:]
+        var doors: [WorkQueue<Queued>.Door: AnswerSlip] = [:]
         /// A call back at the end of a promise is on its way.
         var isWaking = false
         var wasFull = false
@@ -93,11 +93,11 @@ package final class ServedTopic: Sendable {
         enum Decision { case start(Int), turnAway, refuse }
         let decision = state.withLock { state -> Decision in
             if state.isWithdrawn { return .refuse }
-            let (sender, door) = (delivery.record.from, delivery.answer?.door ?? 0)
+            let (sender, link) = (delivery.record.from, delivery.answer?.link ?? 0)
             if delivery.kind != .fanout,
-                !state.queue.admits(sender, door: door, isPrompt: delivery.isPrompt)
+                !state.queue.admits(sender, link: link, isPrompt: delivery.isPrompt)
             {
-                state.doors[door] = delivery.answer
+                state.doors[delivery.isPrompt ? .sender(sender) : .link(link)] = delivery.answer
                 return .turnAway
             }
             var queued = Queued(delivery: delivery, rest: delivery.record.body)
@@ -141,9 +141,9 @@ package final class ServedTopic: Sendable {
         }
     }
 
-    /// Who was called at a door has nothing to send any more.
-    func passed(door: UInt64) {
-        state.withLock { $0.queue.pass(door: door) }
+    /// Who was called has nothing to send any more.
+    func passed(_ sender: NodeIdentity) {
+        state.withLock { $0.queue.pass(sender) }
         callWhoWaits()
     }
 
@@ -177,7 +177,7 @@ package final class ServedTopic: Sendable {
         var isFirst = true
         while let next = nextOrRest(isFirst: isFirst) {
             isFirst = false
-            if next.isClaimed, let slip = next.slip {
+            if next.isClaimed, !PlantedBug.startsUnasked.isPlanted, let slip = next.slip {
                 let verdict = await claim(slip)
                 guard verdict == .granted else {
                     slip.giveUp(verdict)
@@ -196,7 +196,8 @@ package final class ServedTopic: Sendable {
     }
 
     private func handle(_ message: Message, _ handler: Handler) async -> Answer {
-        if let deadline = message.deadline, clock() >= deadline { return expired() }
+        let isLate = message.deadline.map { clock() >= $0 } ?? false
+        if isLate, !PlantedBug.executesExpired.isPlanted { return expired() }
         do { return Answer(try await handler(message)) } catch { return Answer(.rejected, why: "\(error)") }
     }
 

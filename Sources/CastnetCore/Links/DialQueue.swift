@@ -176,10 +176,16 @@ package struct DialQueue: Sendable {
         forgetIfIdle(peer)
     }
 
-    /// A link that waits here is not wanted any more.
-    package mutating func forget(_ link: UInt64, to peer: NodeIdentity) {
-        for isUrgent in [true, false] { peers[peer]?.waiting[isUrgent].removeAll { $0 == link } }
-        forgetIfIdle(peer)
+    /// A link is not wanted any more; false where it does not wait here.
+    @discardableResult
+    package mutating func forget(_ link: UInt64, to peer: NodeIdentity) -> Bool {
+        for isUrgent in [true, false] {
+            guard let place = peers[peer]?.waiting[isUrgent].firstIndex(of: link) else { continue }
+            peers[peer]?.waiting[isUrgent].remove(at: place)
+            forgetIfIdle(peer)
+            return true
+        }
+        return false
     }
 
     /// The peer is gone for good: nothing is remembered against it.

@@ -115,7 +115,10 @@ package struct SendQueue: Sendable {
     }
 
     /// Those that came here from another link are older than some that were here before them.
-    package mutating func sort() { if ready.count > 1 { ready = Deque(ready.sorted()) } }
+    package mutating func sort() {
+        guard ready.count > 1 else { return }
+        ready = Deque(PlantedBug.overtakes.isPlanted ? ready.sorted(by: >) : ready.sorted())
+    }
 
     /// Drops what is no longer wanted, where much may have piled up; `open` is how many still are.
     package mutating func compact(open: Int, isWanted: (UInt64) -> Bool) {

@@ -32,11 +32,37 @@ package enum PlantedBug: String, Hashable, Sendable, CaseIterable {
     /// A receipt forgets a member.
     case forgetsMembers
 
+    // Of links and work.
+
+    /// What comes again over another link is handled again.
+    case handlesReplays
+    /// What a peer may have taken is said to be certainly not executed.
+    case deniesTaking
+    /// A message starts without its sender's word.
+    case startsUnasked
+    /// What expired in a handler's queue is executed.
+    case executesExpired
+    /// A member's call for work is not heard.
+    case ignoresCalls
+    /// Nobody past the limit goes on when others have ended.
+    case forgetsParked
+    /// What waits for a link leaves in the wrong order.
+    case overtakes
+    /// One handler more than allowed.
+    case overworks
+    /// What may have been executed is repeated whatever the policy says.
+    case repeatsAnyway
+    /// Always the same member.
+    case favoursOne
+
+    /// True for a bug of links and work, false for one of channels.
+    package var isOfLinks: Bool { Self.allCases.drop { $0 != .handlesReplays }.contains(self) }
+
     #if DEBUG
         @TaskLocal package static var planted: PlantedBug?
     #endif
 
-    @inline(__always) var isPlanted: Bool {
+    @inline(__always) package var isPlanted: Bool {
         #if DEBUG
             PlantedBug.planted == self
         #else

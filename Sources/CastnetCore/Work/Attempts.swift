@@ -67,7 +67,8 @@ package struct Attempts: Sendable {
     }
 
     private func mayRepeat(_ route: Route) -> Bool {
-        route.retry != .none && route.idempotent && count < route.attempts
+        PlantedBug.repeatsAnyway.isPlanted
+            || route.retry != .none && route.idempotent && count < route.attempts
     }
 
     private mutating func avoidMember() {

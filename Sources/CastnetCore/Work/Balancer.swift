@@ -14,7 +14,7 @@ package struct Balancer: Sendable {
     package mutating func pick(
         _ members: [Member], for target: Target, balance: Route.Balance, outstanding: (NodeIdentity) -> Int
     ) -> Member? {
-        guard members.count > 1 else { return members.first }
+        guard members.count > 1, !PlantedBug.favoursOne.isPlanted else { return members.first }
         let previous = last[target]
         var fewest = Int.max
         if balance != .roundRobin {

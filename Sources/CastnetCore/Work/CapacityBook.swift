@@ -84,7 +84,11 @@ package struct CapacityBook: Sendable {
         change(topic, member) { account, _ in
             account.outstanding -= 1
             account.finished += 1
-            guard let service else { return }
+            guard let service else {
+                // Its handler may be busy with it, or done: the next one finds out.
+                account.room = account.room.map { max(1, $0) }
+                return
+            }
             if let room = account.room {
                 account.room = room + (account.finished % Self.probedEvery == 0 ? 2 : 1)
             }

@@ -6,17 +6,26 @@ import DequeModule
 /// its sender waits at the node's door and is told when there is room. A *prompt* message finds room only
 /// where a handler is free; the first one at the door has the next free handler promised for a moment.
 ///
-/// Who waits at the door is known by a number of the caller (the link it came by).
+/// A sender waits for a free handler as one, however many links it has; room in the queue is waited for by
+/// each link, which holds back what follows on it.
 package struct WorkQueue<Item: Sendable>: Sendable {
-    /// Somebody at the door who may send again.
+    /// What waits.
+    package enum Door: Hashable, Sendable {
+        /// For a free handler.
+        case sender(NodeIdentity)
+        /// For room in the queue; the number of a link.
+        case link(UInt64)
+    }
+
+    /// Who waited and may send again.
     package struct Call: Hashable, Sendable {
-        package var door: UInt64
+        package var door: Door
         /// How many messages; 0: as many as it likes.
         package var count: UInt32
     }
 
     private struct Promise: Sendable {
-        var door: UInt64
+        var sender: NodeIdentity
         var until: Instant
     }
 
@@ -29,7 +38,7 @@ package struct WorkQueue<Item: Sendable>: Sendable {
     private var workers = 0
     private var handling = 0
     /// Who was turned away, in order: with prompt messages, and with others.
-    private var atDoor = Deque<UInt64>()
+    private var atDoor = Deque<NodeIdentity>()
     private var atFullQueue: [UInt64] = []
     private var promises: [Promise] = []
 
@@ -48,25 +57,28 @@ package struct WorkQueue<Item: Sendable>: Sendable {
     private var freeCount: Int { concurrency - handling - turns.messages - promises.count }
 
     /// True where a message may be taken in; otherwise its sender is remembered at the door.
-    package mutating func admits(_ sender: NodeIdentity, door: UInt64, isPrompt: Bool) -> Bool {
+    package mutating func admits(_ sender: NodeIdentity, link: UInt64, isPrompt: Bool) -> Bool {
         guard isPrompt else {
+            // What was turned away comes first once there is room.
+            if atFullQueue.contains(link) { return false }
             if turns.mayWait(sender) { return true }
-            if !atFullQueue.contains(door) { atFullQueue.append(door) }
+            atFullQueue.append(link)
             return false
         }
-        if let promised = promises.firstIndex(where: { $0.door == door }) {
+        if let promised = promises.firstIndex(where: { $0.sender == sender }) {
             promises.remove(at: promised)
             return true
         }
         if freeCount > 0, atDoor.isEmpty { return true }
-        if !atDoor.contains(door) { atDoor.append(door) }
+        if !atDoor.contains(sender) { atDoor.append(sender) }
         return false
     }
 
     /// Takes an item of so many messages in; returns how many workers to start.
     package mutating func append(_ item: Item, of sender: NodeIdentity, messages: Int, bytes: Int) -> Int {
         turns.append(item, of: sender, messages: messages, bytes: bytes)
-        let started = max(0, min(turns.messages, concurrency - workers))
+        let most = PlantedBug.overworks.isPlanted ? concurrency + 1 : concurrency
+        let started = max(0, min(turns.messages, most - workers))
         workers += started
         return started
     }
@@ -89,27 +101,27 @@ package struct WorkQueue<Item: Sendable>: Sendable {
     package mutating func calls(now: Instant) -> [Call] {
         promises.removeAll { $0.until <= now }
         var calls: [Call] = []
-        while freeCount > 0, let door = atDoor.popFirst() {
-            promises.append(Promise(door: door, until: now + Self.promiseTime))
-            calls.append(Call(door: door, count: 1))
+        while freeCount > 0, let sender = atDoor.popFirst() {
+            promises.append(Promise(sender: sender, until: now + Self.promiseTime))
+            calls.append(Call(door: .sender(sender), count: 1))
         }
         if !atFullQueue.isEmpty, turns.hasRoom {
-            calls += atFullQueue.map { Call(door: $0, count: 0) }
+            calls += atFullQueue.map { Call(door: .link($0), count: 0) }
             atFullQueue = []
         }
         return calls
     }
 
     /// Who was called has nothing to send any more.
-    package mutating func pass(door: UInt64) { promises.removeAll { $0.door == door } }
+    package mutating func pass(_ sender: NodeIdentity) { promises.removeAll { $0.sender == sender } }
 
     /// Takes nothing more: returns what waits, and everybody at the door.
-    package mutating func close() -> (items: [Item], doors: [UInt64]) {
+    package mutating func close() -> (items: [Item], doors: [Door]) {
         defer {
             atDoor = []
             atFullQueue = []
             promises = []
         }
-        return (turns.removeAll(), Array(atDoor) + atFullQueue)
+        return (turns.removeAll(), atDoor.map { .sender($0) } + atFullQueue.map { .link($0) })
     }
 }

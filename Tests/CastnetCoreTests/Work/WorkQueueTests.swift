@@ -72,7 +72,7 @@ import Testing
     @Test func `as many workers as handlers; a full queue turns away and calls when it is half empty`() {
         var queue = WorkQueue<String>(concurrency: 2, messagesMax: 10, bytesMax: 1_000)
         var (started, taken) = (0, 0)
-        for _ in 0..<20 where queue.admits(sender("a"), door: 7, isPrompt: false) {
+        for _ in 0..<20 where queue.admits(sender("a"), link: 7, isPrompt: false) {
             started += queue.append("m", of: sender("a"), messages: 1, bytes: 1)
             taken += 1
         }
@@ -83,7 +83,7 @@ import Testing
         let handled = [true, true, false, false].compactMap { queue.next(isFirst: $0, one) }
         #expect(handled.count == 4)
         let calls = (queue.calls(now: Self.start), queue.calls(now: Self.start))
-        #expect(calls.0 == [WorkQueue<String>.Call(door: 7, count: 0)])
+        #expect(calls.0 == [WorkQueue<String>.Call(door: .link(7), count: 0)])
         #expect(calls.1.isEmpty)
         while queue.next(isFirst: false, one) != nil {}
         let last = queue.next(isFirst: false, one)
@@ -93,47 +93,50 @@ import Testing
 
     @Test func `a prompt message needs a free handler; the first at the door has the next one`() {
         var queue = WorkQueue<String>(concurrency: 1, messagesMax: 10, bytesMax: 1_000)
-        func admits(_ name: String, _ door: UInt64) -> Bool {
-            let isIn = queue.admits(sender(name), door: door, isPrompt: true)
+        func admits(_ name: String, by link: UInt64 = 1) -> Bool {
+            let isIn = queue.admits(sender(name), link: link, isPrompt: true)
             if isIn { _ = queue.append(name, of: sender(name), messages: 1, bytes: 1) }
             return isIn
         }
         func next(isFirst: Bool) -> String? { queue.next(isFirst: isFirst, one) }
-        func doors(_ now: Instant = Self.start) -> [UInt64] { queue.calls(now: now).map(\.door) }
-        #expect(admits("a", 1))
-        #expect(!admits("b", 2))
-        #expect(!admits("c", 3))
-        #expect(!admits("b", 2))
+        func called(_ now: Instant = Self.start) -> [WorkQueue<String>.Door] {
+            queue.calls(now: now).map(\.door)
+        }
+        #expect(admits("a"))
+        #expect(!admits("b"))
+        #expect(!admits("c"))
+        #expect(!admits("b"))
         #expect(next(isFirst: true) == "a")
-        #expect(doors().isEmpty)
+        #expect(called().isEmpty)
         #expect(next(isFirst: false) == nil)
-        #expect(doors() == [2])
+        #expect(called() == [.sender(sender("b"))])
         // Who comes again at once waits behind those who waited.
-        #expect(!admits("a", 1))
-        #expect(admits("b", 2))
+        #expect(!admits("a"))
+        // A promise is a sender's, whatever link it comes by.
+        #expect(admits("b", by: 9))
         #expect(next(isFirst: true) == "b")
         #expect(next(isFirst: false) == nil)
-        #expect(doors() == [3])
+        #expect(called() == [.sender(sender("c"))])
         // Who has nothing to send passes.
-        #expect(!admits("c", 2))
-        queue.pass(door: 3)
-        #expect(doors() == [1])
-        queue.pass(door: 1)
-        #expect(doors() == [2])
-        #expect(!admits("a", 1))
+        #expect(!admits("d"))
+        queue.pass(sender("c"))
+        #expect(called() == [.sender(sender("a"))])
+        queue.pass(sender("a"))
+        #expect(called() == [.sender(sender("d"))])
+        #expect(!admits("a"))
         // Who does not come in time loses its place.
         let later = Self.start + WorkQueue<String>.promiseTime
         #expect(queue.nextDeadline == later)
-        #expect(doors(later) == [1])
+        #expect(called(later) == [.sender(sender("a"))])
     }
 
     @Test func `what waits and who waits is told at the end`() {
         var queue = WorkQueue<String>(concurrency: 1, messagesMax: 10, bytesMax: 1_000)
         _ = queue.append("a", of: sender("a"), messages: 1, bytes: 1)
         _ = queue.append("b", of: sender("b"), messages: 1, bytes: 1)
-        _ = queue.admits(sender("c"), door: 3, isPrompt: true)
+        _ = queue.admits(sender("c"), link: 3, isPrompt: true)
         let (items, doors) = queue.close()
         #expect(Set(items) == ["a", "b"])
-        #expect(doors == [3])
+        #expect(doors == [.sender(sender("c"))])
     }
 }

@@ -186,7 +186,7 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
         return true
     }
 
-    func passed(_ topic: Topic, door: UInt64) {}
+    func passed(_ topic: Topic, by sender: NodeIdentity) {}
 
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int) {
         endings.withLock { $0.append((member, copy.outcome)) }
