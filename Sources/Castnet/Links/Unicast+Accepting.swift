@@ -57,6 +57,8 @@ extension Unicast {
             .restingWithoutDescriptors { [counters] in counters.add(.linkDescriptorsShort) }
             // The dialler may say all it has to say, end its side and wait for the answers.
             .childChannelOption(.allowRemoteHalfClosure, value: true)
+            // Who floods has one piece of 64 KiB taken in before the others have their turn.
+            .childChannelOption(.maxMessagesPerRead, value: 1)
             .childChannelInitializer { [self] channel in
                 channel.eventLoop.makeCompletedFuture { try accept(channel) }
             }
