@@ -22,6 +22,7 @@ package final class UnicastSimulation: @unchecked Sendable {
         self.scenario = scenario
         network = StreamNetwork(loop: loop, seed: scenario.seed &+ 1)
         network.latency = scenario.latency
+        network.isLossy = !scenario.isCalm
         dice = Dice(seed: scenario.seed &+ 2)
     }
 
