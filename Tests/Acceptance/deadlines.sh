@@ -173,7 +173,9 @@ bites() {
         *-limit) echo '.limit_hits > 0 and .by_outcome.accepted > 0' ;;
         # It rests 50 ms each time, where it could spin.
         server-emfile) echo '.by_outcome.expired > 0 and .limit_hits > 0 and .limit_hits <= 40 * .seconds' ;;
-        *) echo ".by_outcome.accepted >= $warm and .by_outcome.expired >= 32" ;;
+        # With beacons, what is on its way when the directory finds the server dead is lost.
+        *) echo ".by_outcome.accepted >= $warm and .by_outcome.expired > 0
+            and .by_outcome.expired + .by_outcome.lost >= 32" ;;
     esac
 }
 

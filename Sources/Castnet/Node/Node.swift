@@ -153,6 +153,8 @@ public final class Node: Service, Sendable {
     }
 
     /// Says goodbye: takes nothing new, lets handlers and what is under way finish for `drain`, closes.
+    ///
+    /// What a handler is still busy with then ends `lost` for its sender. The handler is not interrupted.
     public func stop(drain: Duration = .seconds(5)) async {
         let wasRunning = state.withLock { state in
             defer { state.phase = .stopped }

@@ -147,7 +147,7 @@ final class NodeShell: @unchecked Sendable {
             directory?.stop() ?? loop.makeSucceededVoidFuture()
         }.get()
         await withTaskGroup(of: Void.self) { group in
-            for topic in served { group.addTask { await topic.withdraw() } }
+            for topic in served { group.addTask { await topic.withdraw(until: started + drain) } }
             for channel in node?.openChannels ?? [] {
                 group.addTask { await channel.channel.close(linger: drain) }
             }

@@ -119,8 +119,8 @@ package final class ServedTopic: Sendable {
         }
     }
 
-    /// Stops taking messages in, releases what waits, and returns once no handler runs.
-    package func withdraw() async {
+    /// Stops taking messages in, releases what waits, and returns once no handler runs, or at `deadline`.
+    package func withdraw(until deadline: Instant? = nil) async {
         let (waiting, doors) = state.withLock { state in
             state.isWithdrawn = true
             defer { state.doors = [:] }
@@ -138,7 +138,16 @@ package final class ServedTopic: Sendable {
                 return state.queue.isIdle
             }
             if isIdle { continuation.resume() }
+            if !isIdle, let deadline { wakeAt(deadline) { [weak self] in self?.waitNoLonger() } }
         }
+    }
+
+    private func waitNoLonger() {
+        let idle = state.withLock { state in
+            defer { state.idle = [] }
+            return state.idle
+        }
+        for continuation in idle { continuation.resume() }
     }
 
     /// Who was called has nothing to send any more.

@@ -163,7 +163,7 @@ final class SimulatedMember: MemberSource, UnicastSink, @unchecked Sendable {
         let served = registry.close()
         known[identity] = nil
         Task(executorPreference: executor) { [self] in
-            for topic in served { await topic.withdraw() }
+            for topic in served { await topic.withdraw(until: until) }
             // Who was killed meanwhile has a follower at its address.
             guard state != .dead else { return }
             simulation.network.listeners[address] = nil

@@ -93,6 +93,35 @@ import Testing
         }
     }
 
+    @Test func `a handler that does not end keeps nobody from stopping`() async throws {
+        let topic = try Topic("work")
+        let (end, ending) = AsyncStream.makeStream(of: Void.self)
+        let hasBegun = Tickets(1)
+        let server = try Node(configuration: try configuration("server", policy: "settle: processed"))
+        try await server.start()
+        try await server.serve(topic, concurrency: 1) { _ in
+            _ = hasBegun.take()
+            for await _ in end {}
+            return .done
+        }
+        try await Node.withNode(try configuration("client", policy: "settle: processed")) { client in
+            try await waitFor(1, serving: topic, in: client)
+            async let call = client.call(topic, ByteBuffer(), options: SendOptions(deadline: .seconds(30)))
+            try await eventually("it runs") { hasBegun.areGone }
+            let start = MonotonicClock.now
+            await server.stop(drain: .milliseconds(300))
+            let time = MonotonicClock.now - start
+            #expect(time >= .milliseconds(300) && time < .seconds(5), "\(time)")
+            do {
+                _ = try await call
+                Issue.record("nobody has answered")
+            } catch let error as CastnetError {
+                #expect(error.code == .lost)
+            }
+        }
+        ending.finish()
+    }
+
     @Test func `who floods waits behind itself`() async throws {
         let topic = try Topic("work")
         let policy = "backlog: 100000"
