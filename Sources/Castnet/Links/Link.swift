@@ -229,9 +229,9 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         self.context = nil
         if machine.disconnected() {
             closedBecause = isLeft ? .stopping : .failed
-            // An acceptor sends its hello before it reads: where it ended in order and none came, nothing was
-            // looked at. A connection that was reset may have lost the hello.
-            if !wasOpen, isHeardOut { takenByPeer = 0 }
+            // An acceptor sends its hello before it reads: where none came, nothing was looked at. That holds
+            // for a reset, too: a listener that closes resets what it has not accepted.
+            if !wasOpen { takenByPeer = 0 }
         }
         timer?.cancel()
         lingerTimer?.cancel()

@@ -274,7 +274,9 @@ package final class Unicast: @unchecked Sendable {
 
     /// True unless it is certain that no member has looked at the message.
     func mayHaveBeenTaken(_ id: UInt64, _ entry: Outstanding) -> Bool {
-        entry.replayTo != nil || entry.link?.mayHaveBeenTaken(id) == true
+        if entry.replayTo != nil || entry.link?.mayHaveBeenTaken(id) == true { return true }
+        // A handler of this node may be busy with it.
+        return entry.member?.identity == identity && ownWaiting[entry.message.topic]?.contains(id) != true
     }
 
     /// The directory doubts a peer: whatever comes from it on a link refutes that.

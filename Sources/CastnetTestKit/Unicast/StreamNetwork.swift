@@ -61,7 +61,7 @@ package final class StreamNetwork: @unchecked Sendable {
     /// Resets some connection.
     func resetAny() {
         guard let end = openEnds.randomElement(using: &generator) else { return }
-        end.resetNow()
+        end.arrives(.reset)
         end.peer?.arrives(.reset)
     }
 
@@ -160,6 +160,7 @@ final class StreamEnd: ChannelOutboundHandler, @unchecked Sendable {
     private var arrivals = Deque<(at: Instant, what: Arrival)>()
     private var isWatching = false
     private var isClosed = false
+    private var hasRead = false
     private var unsent: [(bytes: ByteBuffer, promise: EventLoopPromise<Void>?)] = []
     /// Bytes that have left here and not arrived.
     private var underWay = 0
@@ -238,8 +239,8 @@ final class StreamEnd: ChannelOutboundHandler, @unchecked Sendable {
         guard !isClosed else { return }
         let now = Instant(network.loop)
         let at = max(arrivals.last?.at ?? now, now + network.delay())
-        if case .reset = what, network.isLossy, Bool.random(using: &network.generator) {
-            // What was sent before it was lost on the way.
+        if case .reset = what, network.isLossy, hasRead, Bool.random(using: &network.generator) {
+            // What was sent before it was lost on the way; not the hello, which `wire-links.md` 2.7 excepts.
             arrivals = [(now + network.delay(), what)]
         } else {
             arrivals.append((at, what))
@@ -264,7 +265,7 @@ final class StreamEnd: ChannelOutboundHandler, @unchecked Sendable {
             if network.isSilent(host) { return }
             return watch(again: .milliseconds(20))
         }
-        var hasRead = false
+        var isInBatch = false
         while !isClosed, let next = arrivals.first, next.at <= Instant(network.loop) {
             if case .bytes(let bytes) = next.what {
                 guard isReading else {
@@ -272,19 +273,19 @@ final class StreamEnd: ChannelOutboundHandler, @unchecked Sendable {
                     break
                 }
                 read(bytes)
-                hasRead = true
+                isInBatch = true
                 continue
             }
             arrivals.removeFirst()
-            if hasRead { channel.pipeline.fireChannelReadComplete() }
-            hasRead = false
+            if isInBatch { channel.pipeline.fireChannelReadComplete() }
+            isInBatch = false
             if case .end = next.what {
                 channel.pipeline.fireUserInboundEventTriggered(ChannelEvent.inputClosed)
             } else {
                 resetNow()
             }
         }
-        if hasRead, !isClosed { channel.pipeline.fireChannelReadComplete() }
+        if isInBatch, !isClosed { channel.pipeline.fireChannelReadComplete() }
         watch()
     }
 
@@ -296,6 +297,7 @@ final class StreamEnd: ChannelOutboundHandler, @unchecked Sendable {
             isCut ? Int.random(in: 1..<rest.readableBytes, using: &network.generator) : rest.readableBytes
         let piece = rest.readSlice(length: count) ?? ByteBuffer()
         if rest.readableBytes > 0 { arrivals[0].what = .bytes(rest) } else { arrivals.removeFirst() }
+        hasRead = true
         channel.pipeline.fireChannelRead(piece)
         peer?.delivered(count)
     }
