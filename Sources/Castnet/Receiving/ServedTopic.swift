@@ -15,8 +15,9 @@ public enum HandlerPlace: Sendable {
 /// One topic this node serves: its handler, its queue and its concurrency.
 ///
 /// Messages wait here while `concurrency` handlers run, in a queue for each sender; the senders take turns. A
-/// message whose deadline passed in the queue is not executed. At most `backlogMax` messages and `bytesMax`
-/// bytes wait: calls and casts past that are turned away, fanouts hold back their carrier.
+/// message whose deadline passed in the queue is not executed; its sender, whose own clock says the same,
+/// hears so at leisure. At most `backlogMax` messages and `bytesMax` bytes wait: calls and casts past that
+/// are turned away, fanouts hold back their carrier.
 package final class ServedTopic: Sendable {
     package typealias Handler = @Sendable (Message) async throws -> Response
     package typealias InlineHandler = @Sendable (Message) throws -> Response
@@ -52,8 +53,14 @@ package final class ServedTopic: Sendable {
         var isWaking = false
         var wasFull = false
         var isWithdrawn = false
+        /// Whose deadline has passed here, and who has not heard so yet.
+        var expired = Deque<AnswerSlip>()
+        var isPausing = false
         var idle: [UnsafeContinuation<Void, Never>] = []
     }
+
+    /// How many senders hear at once that a message has expired.
+    private static var expiredAtOnce: Int { 32 }
 
     /// `drained` is called outside any lock when a queue that held `bytesMax` bytes is half empty, `wakeAt`
     /// to be called back at a time.
@@ -121,12 +128,16 @@ package final class ServedTopic: Sendable {
 
     /// Stops taking messages in, releases what waits, and returns once no handler runs, or at `deadline`.
     package func withdraw(until deadline: Instant? = nil) async {
-        let (waiting, doors) = state.withLock { state in
+        let (waiting, doors, expired) = state.withLock { state in
             state.isWithdrawn = true
-            defer { state.doors = [:] }
+            defer {
+                state.doors = [:]
+                state.expired = []
+            }
             let (items, doors) = state.queue.close()
-            return (items, doors.compactMap { state.doors[$0] })
+            return (items, doors.compactMap { state.doors[$0] }, state.expired)
         }
+        for slip in expired { slip.give(Self.expired) }
         for queued in waiting {
             queued.delivery.answer?.give(Answer(.released, why: "the topic was withdrawn"))
         }
@@ -205,8 +216,7 @@ package final class ServedTopic: Sendable {
     }
 
     private func handle(_ message: Message, _ handler: Handler) async -> Answer {
-        let isLate = message.deadline.map { clock() >= $0 } ?? false
-        if isLate, !PlantedBug.executesExpired.isPlanted { return expired() }
+        if isLate(message) { return Self.expired }
         do { return Answer(try await handler(message)) } catch { return Answer(.rejected, why: "\(error)") }
     }
 
@@ -215,8 +225,8 @@ package final class ServedTopic: Sendable {
         var answer = Answer(.accepted)
         for index in 0..<delivery.record.count {
             guard let message = delivery.message(at: index, from: &body) else { break }
-            if let deadline = message.deadline, clock() >= deadline {
-                answer = expired()
+            if isLate(message) {
+                answer = Self.expired
                 continue
             }
             do { answer = Answer(try handler(message)) } catch { answer = Answer(.rejected, why: "\(error)") }
@@ -224,30 +234,45 @@ package final class ServedTopic: Sendable {
         delivery.answer?.give(answer)
     }
 
-    private func expired() -> Answer {
+    private static var expired: Answer {
+        Answer(.expired, why: "its deadline passed in the receiver's queue")
+    }
+
+    private func isLate(_ message: Message) -> Bool {
+        guard let deadline = message.deadline, clock() >= deadline else { return false }
+        if PlantedBug.executesExpired.isPlanted { return false }
         counters.add(.messagesExpiredInQueue)
-        return Answer(.expired, why: "its deadline passed in the receiver's queue")
+        return true
+    }
+
+    /// Answers some of what has expired, and the rest a moment later: thousands that expire at once must not
+    /// keep the node's event loop from the messages of others.
+    private func answerExpired(isPauseOver: Bool = false) {
+        let slips = state.withLock { state -> [AnswerSlip] in
+            if isPauseOver { state.isPausing = false }
+            guard !state.isPausing, !state.expired.isEmpty else { return [] }
+            state.isPausing = true
+            let slips = Array(state.expired.prefix(Self.expiredAtOnce))
+            state.expired.removeFirst(slips.count)
+            return slips
+        }
+        guard !slips.isEmpty else { return }
+        for slip in slips { slip.give(Self.expired) }
+        wakeAt(clock() + .milliseconds(1)) { [self] in answerExpired(isPauseOver: true) }
     }
 
     /// The next message; nil ends the worker.
     private func nextOrRest(isFirst: Bool) -> Next? {
-        var hasDrained = false
-        var areSomeAtDoor = false
-        let (next, idle) = state.withLock { state -> (Next?, [UnsafeContinuation<Void, Never>]) in
-            let next = Self.pop(&state.queue, isFirst: isFirst)
-            if state.wasFull, state.queue.bytes <= bytesMax / 2 {
-                state.wasFull = false
-                hasDrained = true
-            }
-            areSomeAtDoor = !state.doors.isEmpty
-            guard state.queue.isIdle else { return (next, []) }
-            defer { state.idle = [] }
-            return (next, state.idle)
+        var isFirst = isFirst
+        while true {
+            let look = look(isFirst: isFirst)
+            if look.hasDrained { drained() }
+            if look.areSomeAtDoor { callWhoWaits() }
+            if look.haveSomeExpired { answerExpired() }
+            for continuation in look.idle { continuation.resume() }
+            if look.next != nil || look.isLast { return look.next }
+            isFirst = false
         }
-        if hasDrained { drained() }
-        if areSomeAtDoor { callWhoWaits() }
-        for continuation in idle { continuation.resume() }
-        return next
     }
 
     /// What a worker handles next.
@@ -258,10 +283,37 @@ package final class ServedTopic: Sendable {
         var isClaimed: Bool
     }
 
-    private static func pop(_ queue: inout WorkQueue<Queued>, isFirst: Bool) -> Next? {
-        var isFirst = isFirst
-        while true {
-            let popped = queue.next(isFirst: isFirst) { queued -> (piece: Next?, isLast: Bool) in
+    /// What a worker found in the queue.
+    private struct Look {
+        var next: Next?
+        /// There is no more.
+        var isLast = false
+        var hasDrained = false
+        var areSomeAtDoor = false
+        var haveSomeExpired = false
+        var idle: [UnsafeContinuation<Void, Never>] = []
+    }
+
+    private func look(isFirst: Bool) -> Look {
+        state.withLock { state in
+            var look = pop(&state, isFirst: isFirst)
+            if state.wasFull, state.queue.bytes <= bytesMax / 2 {
+                state.wasFull = false
+                look.hasDrained = true
+            }
+            look.areSomeAtDoor = !state.doors.isEmpty
+            look.haveSomeExpired = !state.expired.isEmpty
+            guard state.queue.isIdle else { return look }
+            look.idle = state.idle
+            state.idle = []
+            return look
+        }
+    }
+
+    /// Puts aside what has expired, up to a number: the lock is not held for longer.
+    private func pop(_ state: inout State, isFirst: Bool) -> Look {
+        for number in 0..<Self.expiredAtOnce {
+            let popped = state.queue.next(isFirst: isFirst && number == 0) { queued in
                 let message = queued.delivery.message(at: queued.index, from: &queued.rest)
                 queued.index += 1
                 let isLast = message == nil || queued.index >= queued.delivery.record.count
@@ -269,9 +321,11 @@ package final class ServedTopic: Sendable {
                 let isClaimed = queued.delivery.isClaimed
                 return (message.map { Next(message: $0, slip: slip, isClaimed: isClaimed) }, isLast)
             }
-            guard let piece = popped else { return nil }
-            if let piece { return piece }
-            isFirst = false
+            guard let popped else { return Look(isLast: true) }
+            guard let next = popped else { continue }
+            guard isLate(next.message) else { return Look(next: next) }
+            if let slip = next.slip { state.expired.append(slip) }
         }
+        return Look()
     }
 }
