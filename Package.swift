@@ -39,7 +39,6 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
-        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
@@ -80,7 +79,6 @@ let package = Package(
             dependencies: [
                 "Castnet", "CastnetLab", nioCore, nioPosix, nioHTTP, nioFoundation, logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-                .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
             swiftSettings: dialect
@@ -123,7 +121,7 @@ let package = Package(
             ],
             path: "Tests/Cycles", swiftSettings: dialect),
         .testTarget(
-            name: "LabTests", dependencies: ["CastnetLab", "Castnet", "CastnetTestKit"],
+            name: "LabTests", dependencies: ["CastnetLab", "CastnetCLI", "Castnet", "CastnetTestKit"],
             swiftSettings: dialect),
         .testTarget(name: "TidyTests", swiftSettings: dialect),
     ]

@@ -1,5 +1,4 @@
 internal import Castnet
-internal import Crypto
 internal import Foundation
 internal import Logging
 internal import NIOCore
@@ -49,7 +48,7 @@ enum ProcessFacts {
 extension ByteBuffer {
     /// The content's SHA-256 in hexadecimal.
     var sha256: String {
-        SHA256.hash(data: readableBytesView).map { byte in
+        SHA256.hash(readableBytesUInt8Span).map { byte in
             let digits = String(byte, radix: 16)
             return digits.count == 1 ? "0" + digits : digits
         }.joined()

@@ -16,7 +16,7 @@ struct ArchitectureTests {
             "NIOFoundationCompat",
         ],
         "CastnetCLI": [
-            "Castnet", "CastnetLab", "ArgumentParser", "Crypto", "NIOFoundationCompat", "ServiceLifecycle",
+            "Castnet", "CastnetLab", "ArgumentParser", "NIOFoundationCompat", "ServiceLifecycle",
             "NIOCore", "NIOPosix", "NIOHTTP1", "Logging",
             "Synchronization", "Dispatch", "Glibc", "Foundation",
         ],
