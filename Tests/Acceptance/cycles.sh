@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A node that starts and stops a thousand times, with traffic each time, leaves nothing behind in its process.
 # A hundred idle links cost less than a hundredth of a core, a thousand less than a twentieth, and no thread.
+# Calm: it waits more than it works.
 source "$(dirname "$0")/lib.sh" "$@"
 if [ "${CASTNET_LAB:-}" != 1 ]; then
     # The debug build is there already where the tests have run.

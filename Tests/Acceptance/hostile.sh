@@ -3,6 +3,7 @@
 # and to single nodes, in the sender's name, and from a neighbour on the sender's host. Processes live, all
 # traffic arrives, what is hostile is refused to the last packet, and the engine's processor time stays
 # bounded.
+# Calm: it waits more than it works.
 source "$(dirname "$0")/lib.sh" "$@"
 if ! command -v python3 >/dev/null; then
     skip "all: no python3"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A stock OpenPGM sender and receiver (ZeroMQ's epgm) on the group and port of Castnet nodes, at the same
 # time: each side delivers everything of its own. With --quick fewer messages.
+# Calm: it waits more than it works.
 source "$(dirname "$0")/lib.sh" "$@"
 EPGM=$ROOT/Tests/Acceptance/epgm.py
 command -v python3 >/dev/null || { skip "all: no python3"; finish; }
