@@ -212,7 +212,7 @@ if step "build" 900 swift build --build-tests; then
     step "libpgm is linked dynamically" 20 bash -c 'links_libpgm_dynamically "$1"' - "$castnet"
 fi
 
-sanitized=(--sanitize=thread --scratch-path .build/tsan --disable-index-store)
+sanitized=(--sanitize=thread --scratch-path .build/tsan)
 if step "build for the thread sanitizer" 900 swift build --build-tests "${sanitized[@]}"; then
     # CastnetCore is values without threads; those are above it.
     export TSAN_OPTIONS="exitcode=66 suppressions=$PWD/Tests/tsan.supp" CASTNET_TEST_PATIENCE=10

@@ -74,11 +74,38 @@ extension Link {
         }
     }
 
-    /// A message of the peer finds no room here.
-    func turnAway(_ id: UInt64) {
+    /// A message of the peer finds no room here; nor does what follows of its topic until the peer is called.
+    func turnAway(_ head: MessageHead) {
         unanswered -= 1
-        send(.busy(id: id))
+        send(.busy(id: head.id))
         closeIfDrained()
+        guard !head.isPrompt, refusals[head.topic] == nil, isConnected else { return }
+        refusals[head.topic] = Refusal()
+        let topic = head.topic
+        perform(machine.probe())
+        handovers[machine.nonce] = { [weak self] in self?.heardRefusal(of: topic) }
+    }
+
+    /// What the peer sends of the topic from now on it sends knowing that a message was turned away.
+    private func heardRefusal(of topic: Topic) {
+        guard let refusal = refusals[topic] else { return }
+        refusals[topic]?.isHeard = true
+        if refusal.isOver { call(topic, 0) }
+    }
+
+    /// There is room for so many messages that were turned away; 0: for as many as the peer likes.
+    ///
+    /// What it sent before it heard of the first of them must not come before that one: until then it is not
+    /// called.
+    func call(_ topic: Topic, _ count: UInt32) {
+        if count == 0, let refusal = refusals[topic] {
+            guard refusal.isHeard else {
+                refusals[topic]?.isOver = true
+                return
+            }
+            refusals[topic] = nil
+        }
+        send(.room(Room(topic: topic.name, messages: count)))
     }
 
     func sendUnsent() {

@@ -53,6 +53,15 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     /// Topics that go on over another link once the peer has taken in what was sent here, by the number of
     /// the heartbeat that asks for that.
     var handovers: [UInt64: () -> Void] = [:]
+    /// A topic of which a message of the peer was turned away.
+    struct Refusal {
+        /// The peer has heard of it.
+        var isHeard = false
+        /// There is room again: the peer is to be called.
+        var isOver = false
+    }
+    /// Of these the peer's messages are turned away, but for prompt ones, until it is called.
+    var refusals: [Topic: Refusal] = [:]
     /// Messages of the peer that this node has not answered.
     var unanswered = 0
     /// What the peer may still send; nil: it does not keep to it.

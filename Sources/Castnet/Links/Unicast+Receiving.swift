@@ -5,10 +5,24 @@ import NIOCore
 extension Unicast {
     func received(_ head: MessageHead, _ payload: ByteBuffer, on link: Link) {
         guard let peer = link.peer else { return }
-        deliver(
-            head, payload, from: peer, carrier: link.carrier,
-            deadline: now + .microseconds(Int64(min(head.timeLeftMicroseconds, 1 << 50))),
-            token: .link(link, id: head.id, topic: head.topic, bytes: payload.readableBytes), pausing: link)
+        let reception =
+            !head.isPrompt && link.refusals[head.topic] != nil
+            ? .turnedAway
+            : deliver(
+                head, payload, from: peer, carrier: link.carrier,
+                deadline: now + .microseconds(Int64(min(head.timeLeftMicroseconds, 1 << 50))),
+                token: .link(link, id: head.id, topic: head.topic, bytes: payload.readableBytes))
+        switch reception {
+        case .taken: break
+        case .takenLast:
+            guard link.pauseReading() else { return }
+            counters.add(.limitSubscriptionBacklogHit)
+            pausedLinks.append(link)
+        case .turnedAway:
+            if !head.isPrompt { counters.add(.limitBacklogHit) }
+            turnAway(head, on: link)
+            link.finished(head.topic, bytes: payload.readableBytes)
+        }
     }
 
     func deliverHere(_ id: UInt64, _ entry: Outstanding) {
@@ -18,15 +32,18 @@ extension Unicast {
             sequence: message.sequence, sentAtMicroseconds: message.sentAtMicroseconds,
             timeLeftMicroseconds: 0, headers: message.headers, total: UInt64(message.payload.readableBytes))
         head.isPrompt = entry.isPrompt
-        deliver(
+        let reception = deliver(
             head, message.payload, from: identity, carrier: .local, deadline: message.deadline,
-            token: .local(id: id), pausing: nil)
+            token: .local(id: id))
+        guard case .turnedAway = reception else { return }
+        if !head.isPrompt { counters.add(.limitBacklogHit) }
+        turnedAway(id)
     }
 
-    func deliver(
+    private func deliver(
         _ head: MessageHead, _ payload: ByteBuffer, from: NodeIdentity, carrier: Carrier, deadline: Instant,
-        token: ReplyToken, pausing link: Link?
-    ) {
+        token: ReplyToken
+    ) -> Reception {
         let record = InboundRecord(
             topic: head.topic, from: from, firstSequence: head.sequence,
             sentAtMicroseconds: head.sentAtMicroseconds, headers: head.headers, body: payload)
@@ -35,10 +52,7 @@ extension Unicast {
             answer: AnswerSlip(token, desk: sink.answers))
         delivery.isPrompt = head.isPrompt
         delivery.isClaimed = head.isClaimed
-        if !sink.received(delivery, settle: head.settle), let link, link.pauseReading() {
-            counters.add(.limitSubscriptionBacklogHit)
-            pausedLinks.append(link)
-        }
+        return sink.received(delivery, settle: head.settle)
     }
 
     /// A full subscription has room again.
@@ -63,12 +77,7 @@ extension Unicast {
                 if isFinished { link?.finished(topic, bytes: bytes) }
             case .finished(.link(let link, _, let topic, let bytes)): link.finished(topic, bytes: bytes)
             case .finished(.local): break
-            case .turnedAway(.link(let link, let id, let topic, let bytes)):
-                turnAway(id, topic, on: link)
-                link.finished(topic, bytes: bytes)
-            case .turnedAway(.local(let id)): turnedAway(id)
-            case .room(.link(let link, _, _, _), let topic, let count):
-                link.send(.room(Room(topic: topic.name, messages: count)))
+            case .room(.link(let link, _, _, _), let topic, let count): link.call(topic, count)
             case .room(.local, let topic, let count): called(topic, by: identity, for: count)
             case .claim(.link(let link, let id, _, _), let claim):
                 let number = link.memory?.window.way(of: id, on: link.number) ?? link.number
@@ -88,14 +97,14 @@ extension Unicast {
     }
 
     /// A message of the peer found no room here. Who does not understand that hears that it was released.
-    func turnAway(_ id: UInt64, _ topic: Topic, on link: Link) {
+    private func turnAway(_ head: MessageHead, on link: Link) {
         guard link.features.contains(.busy) else {
-            _ = send(Answer(.released, why: "the backlog of \(topic) is full"), for: id, on: link)
+            _ = send(Answer(.released, why: "the backlog of \(head.topic) is full"), for: head.id, on: link)
             return
         }
         counters.add(.messagesTurnedAway)
-        let way = link.memory?.window.handled(id, on: link.number) ?? link.number
-        (way == link.number ? link : links[way])?.turnAway(id)
+        _ = link.memory?.window.handled(head.id, on: link.number)
+        link.turnAway(head)
     }
 
     /// Answers on the link by which the newest copy of the message came, and returns it; nil: it has ended.

@@ -294,9 +294,10 @@ package final class Unicast: @unchecked Sendable {
         if doubted.remove(peer) != nil { sink.heard(peer) }
     }
 
-    /// What a link sends for a message; nil when it has ended.
+    /// What a link sends for a message, now; nil when it has ended.
     func content(of id: UInt64) -> (MessageHead, ByteBuffer)? {
         guard let entry = outstanding[id] else { return nil }
+        entry.sentAt = now
         let message = entry.message
         let left = UInt64(max(0, (message.deadline - now).nanoseconds / 1000))
         var head = MessageHead(

@@ -74,13 +74,21 @@ package protocol MemberSource: AnyObject {
     func members(serving topic: Topic) -> [Member]
 }
 
+/// What became of a message that arrived.
+package enum Reception: Sendable {
+    case taken
+    /// It was taken; no more is read from its link until ``Unicast/resumeReading()``.
+    case takenLast
+    /// There is no room for it, and nobody has looked at it; its slip hears when there is.
+    case turnedAway
+}
+
 /// What links bring up; called on the loop.
 package protocol UnicastSink: AnyObject {
     /// The desk that answers are left at.
     var answers: AnswerDesk { get }
     /// A message for this node's members; its answer comes back through the delivery's slip.
-    /// False: read no more from the link until ``Unicast/resumeReading()``.
-    func received(_ delivery: Delivery, settle: Settlement) -> Bool
+    func received(_ delivery: Delivery, settle: Settlement) -> Reception
     /// Who was told of room for a topic has no use for it.
     func passed(_ topic: Topic, by sender: NodeIdentity)
     /// A copy of a fanout has ended.
@@ -106,7 +114,7 @@ final class Nobody: MemberSource, UnicastSink {
     init(loop: any EventLoop) { answers = AnswerDesk(loop: loop) { _ in } }
 
     func members(serving topic: Topic) -> [Member] { [] }
-    func received(_ delivery: Delivery, settle: Settlement) -> Bool { true }
+    func received(_ delivery: Delivery, settle: Settlement) -> Reception { .taken }
     func passed(_ topic: Topic, by sender: NodeIdentity) {}
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int) {}
     func heard(_ peer: NodeIdentity) {}

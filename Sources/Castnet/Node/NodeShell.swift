@@ -365,16 +365,17 @@ final class NodeShell: @unchecked Sendable {
 extension NodeShell: MemberSource, UnicastSink {
     func members(serving topic: Topic) -> [Member] { directory?.members(serving: topic) ?? [] }
 
-    func received(_ delivery: Delivery, settle: Settlement) -> Bool {
+    func received(_ delivery: Delivery, settle: Settlement) -> Reception {
         if delivery.kind == .fanout {
             registry.spread(delivery, settle: settle)
         } else {
             // A cast that settles when it is received is answered as soon as its queue has it.
-            registry.handle(delivery, acknowledging: settle == .received && delivery.kind == .cast)
+            let acknowledging = settle == .received && delivery.kind == .cast
+            guard registry.handle(delivery, acknowledging: acknowledging) else { return .turnedAway }
         }
         // Other topics may be full: they hold back who sends them.
         let waiting = registry.listeners(to: delivery.record.topic).backlogBytes
-        return waiting < configuration.limits.subscriptionBacklog
+        return waiting < configuration.limits.subscriptionBacklog ? .taken : .takenLast
     }
 
     func passed(_ topic: Topic, by sender: NodeIdentity) { registry.passed(topic, by: sender) }

@@ -50,14 +50,6 @@ package struct AnswerSlip: Sendable {
         desk.put(.dropped(token))
     }
 
-    /// Says that the message was turned away unseen; ``call(_:_:)`` follows when there is room.
-    func turnAway(_ topic: Topic) {
-        guard case .alone(let token, let desk) = holder else {
-            return give(Answer(.released, why: "the backlog of \(topic) is full"))
-        }
-        desk.put(.turnedAway(token))
-    }
-
     /// Tells who was turned away that there is room for so many messages; 0: as many as it likes.
     func call(_ topic: Topic, _ count: UInt32) {
         guard case .alone(let token, let desk) = holder else { return }
@@ -132,8 +124,6 @@ package final class AnswerDesk: Sendable {
         /// A handler is free for the message: may it start?
         case claim(ReplyToken, Claim)
         case dropped(ReplyToken)
-        /// There was no room for the message.
-        case turnedAway(ReplyToken)
         /// There is room where a message of the topic was turned away.
         case room(ReplyToken, Topic, UInt32)
     }

@@ -147,14 +147,14 @@ package final class Registry: Sendable {
     }
 
     /// Gives a call or a cast to the handler that serves its topic (under the server name it asks for);
-    /// `acknowledging` answers it as soon as the handler's queue has it.
-    package func handle(_ delivery: Delivery, acknowledging: Bool = false) {
+    /// `acknowledging` answers it as soon as the handler's queue has it. False: there is no room for it.
+    package func handle(_ delivery: Delivery, acknowledging: Bool = false) -> Bool {
         let served = listeners(to: delivery.record.topic).served
         guard let one = served.first(where: { delivery.server == nil || $0.server == delivery.server }) else {
             delivery.answer?.give(Answer(.released, why: "\(delivery.record.topic) is not served here"))
-            return
+            return true
         }
-        one.submit(delivery, acknowledging: acknowledging)
+        return one.submit(delivery, acknowledging: acknowledging)
     }
 
     /// Who was called because of a topic has nothing to send any more.

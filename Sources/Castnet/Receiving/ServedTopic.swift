@@ -85,17 +85,15 @@ package final class ServedTopic: Sendable {
 
     package var queuedBytes: Int { state.withLock { $0.queue.bytes } }
 
-    /// Takes a delivery in and sees that it is handled. Called from any thread.
+    /// Takes a delivery in and sees that it is handled. Called from any thread. False: there is no room for
+    /// it, of which its slip hears as soon as there is.
     ///
     /// `acknowledging`: the message is settled once it is in the queue, whatever the handler says later.
-    package func submit(_ delivery: Delivery, acknowledging: Bool = false) {
+    @discardableResult
+    package func submit(_ delivery: Delivery, acknowledging: Bool = false) -> Bool {
         if case .inline(let handler) = work {
-            guard delivery.isClaimed else { return run(delivery, handler) }
-            let claim = Claim { [self] verdict in
-                if verdict == .granted { run(delivery, handler) } else { delivery.answer?.giveUp(verdict) }
-            }
-            delivery.answer?.claim(claim)
-            return
+            runHere(delivery, handler)
+            return true
         }
         enum Decision { case start(Int), turnAway, refuse }
         let decision = state.withLock { state -> Decision in
@@ -119,11 +117,19 @@ package final class ServedTopic: Sendable {
             if acknowledging { delivery.answer?.acknowledge() }
             for _ in 0..<workers { startWorker() }
         case .turnAway:
-            if !delivery.isPrompt { counters.add(.limitBacklogHit) }
-            delivery.answer?.turnAway(topic)
             callWhoWaits()
+            return false
         case .refuse: delivery.answer?.give(Answer(.released, why: "the topic is no longer served here"))
         }
+        return true
+    }
+
+    private func runHere(_ delivery: Delivery, _ handler: @escaping InlineHandler) {
+        guard delivery.isClaimed else { return run(delivery, handler) }
+        let claim = Claim { [self] verdict in
+            if verdict == .granted { run(delivery, handler) } else { delivery.answer?.giveUp(verdict) }
+        }
+        delivery.answer?.claim(claim)
     }
 
     /// Stops taking messages in, releases what waits, and returns once no handler runs, or at `deadline`.

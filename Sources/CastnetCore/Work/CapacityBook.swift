@@ -17,6 +17,14 @@ package struct CapacityBook: Sendable {
 
         /// From where on the next message counts: who could take none for a while is owed a few for that.
         func start(_ time: Double) -> Double { max(given, time - CapacityBook.owed * service) }
+
+        mutating func measured(_ seconds: Double) {
+            guard service > 0 else { return service = seconds }
+            let known = min(service, CapacityBook.outlier * seconds)
+            // This one and those under way were counted as if they took so long.
+            given -= (service - known) * Double(outstanding + 1)
+            service = known + CapacityBook.smoothing * (min(seconds, CapacityBook.outlier * known) - known)
+        }
     }
 
     private struct Accounts: Sendable {
@@ -30,7 +38,7 @@ package struct CapacityBook: Sendable {
     private static let smoothing = 0.2
     /// Other clients fill a member for a moment; a long job does for long.
     private static let owed = 16.0
-    /// One message that takes very long says little about the next.
+    /// One message that takes very long says little about the next, nor do those before one that is quick.
     private static let outlier = 4.0
 
     private var topics: [Topic: Accounts] = [:]
@@ -92,12 +100,7 @@ package struct CapacityBook: Sendable {
             if let room = account.room {
                 account.room = room + (account.finished % Self.probedEvery == 0 ? 2 : 1)
             }
-            let seconds = Double(service.nanoseconds) / 1e9
-            account.service =
-                account.service == 0
-                ? seconds
-                : account.service
-                    + Self.smoothing * (min(seconds, Self.outlier * account.service) - account.service)
+            account.measured(Double(service.nanoseconds) / 1e9)
         }
     }
 

@@ -95,9 +95,9 @@ final class SimulatedMember: MemberSource, UnicastSink, @unchecked Sendable {
         }
     }
 
-    func received(_ delivery: Delivery, settle: Settlement) -> Bool {
-        registry.handle(delivery, acknowledging: settle == .received && delivery.kind == .cast)
-        return true
+    func received(_ delivery: Delivery, settle: Settlement) -> Reception {
+        let acknowledging = settle == .received && delivery.kind == .cast
+        return registry.handle(delivery, acknowledging: acknowledging) ? .taken : .turnedAway
     }
 
     func passed(_ topic: Topic, by sender: NodeIdentity) { registry.passed(topic, by: sender) }

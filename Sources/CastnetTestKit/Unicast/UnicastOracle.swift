@@ -195,7 +195,5 @@ extension UnicastSimulation.TopicPlan {
     fileprivate var isInOrder: Bool {
         concurrency == 1 && route.balance != .capacity && route.connections == 1 && route.promote == nil
             && (route.share || route.carrier == .persistent)
-            // Where two may wait, one that is under way when its member calls overtakes those turned away.
-            && route.backlog > 2
     }
 }

@@ -119,4 +119,17 @@ import Testing
         book.forget(one.identity)
         #expect(book.pick([one], topic: Self.topic) == one)
     }
+
+    @Test func `a first message that takes long, because of its connection, is soon forgotten`() {
+        var model = Model([member("quick"), member("slow")], [0.01, 0.02], concurrency: 64)
+        model.book.sent(Self.topic, to: model.members[0].identity)
+        model.book.answered(Self.topic, by: model.members[0].identity, service: .milliseconds(500))
+        for step in 0..<100 {
+            model.finish(at: Double(step) * 0.0125)
+            let isTaken = model.send(at: Double(step) * 0.0125)
+            #expect(isTaken)
+        }
+        // Of a hundred, in a little more than a second.
+        #expect(model.done[0] >= 50, "\(model.done)")
+    }
 }

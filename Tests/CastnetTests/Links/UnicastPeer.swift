@@ -164,14 +164,14 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
 
     func members(serving topic: Topic) -> [Member] { others }
 
-    func received(_ delivery: Delivery, settle: Settlement) -> Bool {
+    func received(_ delivery: Delivery, settle: Settlement) -> Reception {
         let record = delivery.record
         inbox.withLock {
             $0.append((record.topic, record.firstSequence, record.body.readableBytes, record.from))
         }
         if record.topic.name == answered {
             delivery.answer?.give(Answer(.accepted))
-            return true
+            return .taken
         }
         switch handling {
         case .echo:
@@ -183,7 +183,7 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
         case .answer(let outcome): delivery.answer?.give(Answer(outcome, why: "as told"))
         case .hold: held.append(delivery)
         }
-        return true
+        return .taken
     }
 
     func passed(_ topic: Topic, by sender: NodeIdentity) {}
