@@ -22,7 +22,7 @@ policies:
   - {match: "cycle", carrier: persistent}
   - {match: "**", carrier: ephemeral}
 YAML
-timeout 540 "$CASTNET" lab exec h1 -- "$CYCLES" "$WORK/cycles.yaml" --count "$count" \
+timeout 540 "$CASTNET" lab exec h1 -- "$CYCLES" nodes "$WORK/cycles.yaml" --count "$count" \
     >"$WORK/cycles" 2>"$WORK/cycles.log"
 check "$count cycles, each with its traffic" "[ $? = 0 ] || { tail -n 5 $WORK/cycles.log; false; }"
 # Caches fill in the first half; growth in the second would be a leak.

@@ -104,6 +104,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     }
     /// The directory says that the peer is gone.
     var isPeerGone = false
+    /// The peer neither serves nor hears the topic that this link is for.
+    var isForsaken = false
     /// Nobody listens at the peer's address.
     var isRefused = false
     /// Nothing can be sent to the peer again: it is leaving, or who answers is not who was meant.
@@ -397,7 +399,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     // MARK: Use and linger
 
     /// Called when something ended: an ephemeral link that this node dialled closes after its linger, one
-    /// whose peer is leaving at once.
+    /// whose peer is leaving or has dropped its topic at once.
     func closeIfDone(linger: Duration) {
         guard key != nil, isLeft ? isUnused : isIdle else { return }
         guard isConnected else {
@@ -405,6 +407,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
             return owner.isUnneeded(self)
         }
         if isLeft { return finish(.stopping, .idle) }
+        if isForsaken { return finish(.finished, .idle) }
         guard lingers else { return }
         if linger <= .zero { return finish(.finished, .idle) }
         self.linger = linger

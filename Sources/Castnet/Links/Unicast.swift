@@ -237,6 +237,17 @@ package final class Unicast: @unchecked Sendable {
         flushLinks()
     }
 
+    /// A member's record has changed: links for a topic that it has dropped have nothing to do any more.
+    package func memberUpdated(_ member: NodeIdentity, hears: (Topic) -> Bool) {
+        tick()
+        for link in links.values where link.key?.peer == member {
+            guard let topic = link.key?.topic else { continue }
+            link.isForsaken = !hears(topic)
+            if link.isForsaken { link.closeIfDone(linger: .zero) }
+        }
+        flushLinks()
+    }
+
     /// A node says that it stops: nothing new goes to it, what it has it will answer.
     package func memberLeft(_ member: NodeIdentity) {
         tick()

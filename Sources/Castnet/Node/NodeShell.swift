@@ -313,6 +313,8 @@ final class NodeShell: @unchecked Sendable {
                 member, now: MonotonicClock.now, hears: { record?.hears($0) ?? false },
                 claim: claims(of: member))
             tellReceipts()
+            // Nothing is known yet of what a node serves whose record has not come.
+            if let record, record.version > 0 { unicast.memberUpdated(member, hears: record.hears) }
         case .joined, .refuted, .beaconsBack, .heads: break
         }
     }

@@ -58,6 +58,25 @@ import Testing
         }
     }
 
+    @Test func `a persistent link ends with the topic it is for`() async throws {
+        let (short, kept) = (try Topic("short"), try Topic("kept"))
+        let policy = "balance: round-robin"
+        try await Node.withNode(try configuration("server", policy: policy)) { server in
+            try await Node.withNode(try configuration("client", policy: policy)) { client in
+                try await server.serve(kept) { .reply($0.payload) }
+                let service = try await server.serve(short) { .reply($0.payload) }
+                for topic in [short, kept] { _ = try await client.call(topic, ByteBuffer(string: "x")) }
+                #expect(try await client.snapshot().links.count { $0.isOpen } == 2)
+                await service.withdraw()
+                try await eventually("one link is left") {
+                    try await client.snapshot().links.count { $0.isOpen } == 1
+                }
+                try await server.serve(short) { .reply($0.payload) }
+                for topic in [short, kept] { _ = try await client.call(topic, ByteBuffer(string: "x")) }
+            }
+        }
+    }
+
     @Test func `by capacity nothing waits behind a long job, whoever has more to do gets less`() async throws
     {
         let topic = try Topic("work")
