@@ -74,10 +74,11 @@ let package = Package(
             dependencies: [.product(name: "Subprocess", package: "swift-subprocess")],
             swiftSettings: dialect
         ),
+        .target(name: "CDigest"),
         .executableTarget(
             name: "CastnetCLI",
             dependencies: [
-                "Castnet", "CastnetLab", nioCore, nioPosix, nioHTTP, nioFoundation, logging,
+                "Castnet", "CastnetLab", "CDigest", nioCore, nioPosix, nioHTTP, nioFoundation, logging,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],

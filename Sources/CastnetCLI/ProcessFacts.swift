@@ -48,7 +48,7 @@ enum ProcessFacts {
 extension ByteBuffer {
     /// The content's SHA-256 in hexadecimal.
     var sha256: String {
-        SHA256.hash(readableBytesUInt8Span).map { byte in
+        SHA256.digest(Array(readableBytesView)).map { byte in
             let digits = String(byte, radix: 16)
             return digits.count == 1 ? "0" + digits : digits
         }.joined()

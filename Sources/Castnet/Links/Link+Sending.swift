@@ -79,10 +79,12 @@ extension Link {
         unanswered -= 1
         send(.busy(id: head.id))
         closeIfDrained()
-        guard !head.isPrompt, refusals[head.topic] == nil, isConnected else { return }
-        refusals[head.topic] = Refusal()
         let topic = head.topic
-        perform(machine.probe())
+        guard !head.isPrompt, refusals[topic] == nil else { return }
+        // Without one nothing more comes from the peer.
+        guard case .send(let heartbeat) = machine.probe() else { return }
+        refusals[topic] = Refusal()
+        send(heartbeat)
         handovers[machine.nonce] = { [weak self] in self?.heardRefusal(of: topic) }
     }
 

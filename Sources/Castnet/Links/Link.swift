@@ -303,7 +303,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
             sendUnsent()
         }
         if let channel = context?.channel, !channel.isUnix {
-            TCPTuning.apply(to: channel, hasHeartbeats: machine.heartbeatInterval != nil)
+            TCPTuning.apply(to: channel, heartbeat: machine.heartbeatInterval)
         }
     }
 

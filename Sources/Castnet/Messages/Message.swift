@@ -9,7 +9,7 @@ public struct Message: Sendable {
     public var topic: Topic
     /// The sending node.
     public var from: NodeIdentity
-    /// Counts the sender's messages on this topic, from 1.
+    /// Counts the sender's messages on this topic, from 1; a sender of more than 65,536 topics leaves gaps.
     public var sequence: UInt64
     /// Microseconds since 1970 when the sender called.
     public var sentAtMicroseconds: UInt64

@@ -60,7 +60,7 @@ package final class ServedTopic: Sendable {
     }
 
     /// How many senders hear at once that a message has expired.
-    private static var expiredAtOnce: Int { 32 }
+    private static var expiredAtOnce: Int { 16 }
 
     /// `drained` is called outside any lock when a queue that held `bytesMax` bytes is half empty, `wakeAt`
     /// to be called back at a time.
