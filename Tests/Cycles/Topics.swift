@@ -64,7 +64,7 @@ struct Topics: AsyncParsableCommand {
         }
         heard.cancel()
         await service.withdraw()
-        return Double(callable.components.seconds) + Double(callable.components.attoseconds) / 1e18
+        return callable / .seconds(1)
     }
 
     /// The directory keeps nothing of them.

@@ -258,7 +258,8 @@ package final class ServedTopic: Sendable {
             if isPauseOver { state.isPausing = false }
             guard !state.isPausing, !state.expired.isEmpty else { return [] }
             state.isPausing = true
-            let slips = Array(state.expired.prefix(Self.expiredAtOnce))
+            // In proportion, where no credit bounds them: what waits here is bounded by its rate.
+            let slips = Array(state.expired.prefix(max(Self.expiredAtOnce, state.expired.count / 256)))
             state.expired.removeFirst(slips.count)
             return slips
         }
