@@ -13,6 +13,8 @@ struct Held: Encodable {
     let after: Int
     let descriptors: Int
     let threads: Int
+    /// Those that are no workers of the system's pools, which start some whenever one of them blocks.
+    let ownThreads: Int
     let resident: Int
     /// Multicast groups joined on any interface.
     let groups: Int
@@ -21,17 +23,23 @@ struct Held: Encodable {
 
     private enum CodingKeys: String, CodingKey {
         case after, descriptors, threads, groups
+        case ownThreads = "own_threads"
         case resident = "resident_bytes"
         case callableMax = "callable_max_s"
     }
 
     init(after cycle: Int) throws {
-        func entries(_ path: String) throws -> Int {
-            try FileManager.default.contentsOfDirectory(atPath: path).count
+        func entries(_ path: String) throws -> [String] {
+            try FileManager.default.contentsOfDirectory(atPath: path)
         }
         after = cycle
-        descriptors = try entries("/proc/self/fd")
-        threads = try entries("/proc/self/task")
+        descriptors = try entries("/proc/self/fd").count
+        // A worker may end before its name is read.
+        let names = try entries("/proc/self/task").compactMap {
+            try? String(contentsOfFile: "/proc/self/task/\($0)/comm", encoding: .utf8)
+        }
+        threads = names.count
+        ownThreads = names.count { !$0.contains("-qos") }
         let pages = try String(contentsOfFile: "/proc/self/statm", encoding: .utf8).split(separator: " ")
         // A group's line begins with a tab, its interface's does not.
         groups = try String(contentsOfFile: "/proc/self/net/igmp", encoding: .utf8).split(separator: "\n")
