@@ -12,6 +12,8 @@ let dialect: [SwiftSetting] = [
 
 /// True only where libpgm is wanted: without the trait nothing below needs it.
 let multicast = TargetDependencyCondition.when(traits: ["Multicast"])
+/// The same for hiredis.
+let redis = TargetDependencyCondition.when(traits: ["Redis"])
 
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioHTTP = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
@@ -31,7 +33,8 @@ let package = Package(
     ],
     traits: [
         .trait(name: "Multicast", description: "Reliable multicast over OpenPGM; needs libpgm-dev."),
-        .default(enabledTraits: ["Multicast"]),
+        .trait(name: "Redis", description: "Redis as a source of nodes, over hiredis; needs libhiredis-dev."),
+        .default(enabledTraits: ["Multicast", "Redis"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
@@ -53,6 +56,8 @@ let package = Package(
                 .define("_GNU_SOURCE"),
             ]
         ),
+        // Its pkg-config file holds a flag that the package manager refuses, so the module names the library.
+        .systemLibrary(name: "CHiredis", providers: [.apt(["libhiredis-dev"])]),
         .target(name: "CastnetCore", dependencies: [nioCore, deque, heap], swiftSettings: dialect),
         .target(
             name: "CastnetMulticast",
@@ -60,9 +65,16 @@ let package = Package(
             swiftSettings: dialect + [.strictMemorySafety()]
         ),
         .target(
+            name: "CastnetRedis",
+            dependencies: ["CastnetCore", .target(name: "CHiredis", condition: redis), nioCore, logging],
+            swiftSettings: dialect + [.strictMemorySafety()]
+        ),
+        .target(
             name: "Castnet",
             dependencies: [
-                "CastnetCore", "CastnetMulticast", nioCore, nioPosix, nioHTTP, nioFoundation, deque, logging,
+                "CastnetCore", "CastnetMulticast", "CastnetRedis", nioCore, nioPosix, nioHTTP, nioFoundation,
+                deque,
+                logging,
                 .product(name: "Metrics", package: "swift-metrics"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "Yams", package: "Yams"),
@@ -98,6 +110,12 @@ let package = Package(
             name: "CastnetMulticastTests",
             dependencies: [
                 "CastnetMulticast", "CastnetCore", "COpenPGM", "CastnetTestKit", "CastnetLab", nioCore,
+            ],
+            swiftSettings: dialect),
+        .testTarget(
+            name: "CastnetRedisTests",
+            dependencies: [
+                "CastnetRedis", "CastnetCore", "Castnet", "CastnetTestKit", nioCore, nioPosix, logging,
             ],
             swiftSettings: dialect),
         .testTarget(

@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(libpgm-dev pkg-config iproute2 iptables nftables ethtool util-linux procps)
+packages=(libpgm-dev libhiredis-dev pkg-config iproute2 iptables nftables ethtool util-linux procps)
 missing=()
 for package in "${packages[@]}"; do
     [ "$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)" = "install ok installed" ] ||

@@ -14,6 +14,14 @@ public enum BuildFacts {
             false
         #endif
     }
+    /// True when the package was built with the `Redis` trait.
+    public static var hasRedis: Bool {
+        #if Redis
+            true
+        #else
+            false
+        #endif
+    }
     /// libpgm's version; nil in a build without multicast.
     public static var libpgmVersion: String? { PGMLibrary.version }
 }

@@ -9,6 +9,8 @@
 #
 # A script prints `pass …`, `fail …` or `skip …` a check, and ends with `N passed, N failed, N skipped`.
 # CASTNET names the executable under test; unset, a release build is made once into the ordinary .build.
+# CASTNET_BUILT=1 says that the release build and the debug one, tests and all, are there: a look at one makes
+# the other stale, and that costs more than most scripts.
 
 set -uo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -23,8 +25,9 @@ for argument in "$@"; do
     esac
 done
 
+built() { [ "${CASTNET_BUILT:-}" = 1 ] || (cd "$ROOT" && swift build "$@"); }
 if [ -z "${CASTNET:-}" ]; then
-    (cd "$ROOT" && swift build -c release --product castnet) >&2 || exit 70
+    built -c release --product castnet >&2 || exit 70
     CASTNET=$(cd "$ROOT" && swift build -c release --show-bin-path)/castnet
 fi
 export CASTNET
@@ -90,7 +93,7 @@ finish() {
 # Outside the lab, which has no network.
 build_test_program() {
     local configuration=${2:-release}
-    if ! (cd "$ROOT" && swift build -c "$configuration" --product "$1") >"$WORK/build" 2>&1; then
+    if ! built -c "$configuration" --product "$1" >"$WORK/build" 2>&1; then
         tail -n 20 "$WORK/build"
         fail "$1 is not built"
         finish

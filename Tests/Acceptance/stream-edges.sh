@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Packet numbers that come to their end, a blackout longer than the window, and members that join in the
 # middle of a stream while a fifth of all packets is lost.
+# Calm: it waits more than it works.
 source "$(dirname "$0")/lib.sh" "$@"
 in_lab
 

@@ -22,11 +22,27 @@ struct Nodes: AsyncParsableCommand {
             let reader = Task { for await _ in heard {} }
             defer { reader.cancel() }
             own.node.name = "cycle"
+            var first: Held?
             for cycle in 1...count {
                 try await Node.withNode(own) { try await talk(node: $0, steady) }
-                if cycle % every == 0 { try Held(after: cycle).print() }
+                guard cycle % every == 0 else { continue }
+                let held = try await settled(after: cycle, as: first)
+                try held.print()
+                first = first ?? held
             }
         }
+    }
+
+    /// What is held once `steady` has closed its ends of what the stopped node had open: a moment after that
+    /// node's own; or after two seconds, whatever it is then.
+    private func settled(after cycle: Int, as first: Held?) async throws -> Held {
+        var held = try Held(after: cycle)
+        for _ in 0..<400 {
+            guard let first, held.descriptors > first.descriptors else { break }
+            try await Task.sleep(for: .milliseconds(5))
+            held = try Held(after: cycle)
+        }
+        return held
     }
 
     /// Calls both ways, a fanout heard by the other, and a large reply.

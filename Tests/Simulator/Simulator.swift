@@ -12,14 +12,16 @@ struct Simulator: ParsableCommand {
         commandName: "Simulator", abstract: "Channels, and nodes with links, in virtual time.",
         subcommands: [
             Seeds.self, Seed.self, Planted.self, Crowd.self, CommonLoss.self, UnicastSeeds.self,
-            UnicastSeed.self,
+            UnicastSeed.self, Membership.self, Restarts.self,
         ])
 
     /// Starts itself anew where dictionaries are ordered by chance: then a seed is not all of a scenario.
+    /// Pages are large then: the tables of ten thousand nodes are read all over.
     static func main() {
         let variable = "SWIFT_DETERMINISTIC_HASHING"
         if ProcessInfo.processInfo.environment[variable] == nil {
             setenv(variable, "1", 1)
+            setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 0)
             unsafe execv("/proc/self/exe", CommandLine.unsafeArgv)
         }
         main(nil)

@@ -63,6 +63,7 @@ extension NodeShell {
             ("per-peer", nil, limits.perPeer, .limitPerPeerHit),
             ("per-address", nil, limits.perAddress, .limitPerAddressHit),
             ("dials", usage.dials, limits.dials, .limitDialsHit),
+            ("hellos", nil, limits.hellos, .limitHellosHit),
             ("message", nil, limits.message, .limitMessageHit),
             ("memory", residentBytes, limits.memory, .limitMemoryHit),
             ("pending-calls", usage.pendingCalls, limits.pendingCalls, .limitPendingCallsHit),

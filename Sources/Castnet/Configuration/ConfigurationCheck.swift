@@ -112,11 +112,28 @@ extension ConfigurationCheck {
                     allowed: "each seed once")
             }
         }
-        if let redis = directory.redis {
-            let hasScheme = redis.url.hasPrefix("redis://") || redis.url.hasPrefix("rediss://")
-            if !hasScheme { log.reject(redis.url, "directory.redis.url", "directory.redis.url") }
-            checkName(redis.prefix, "directory.redis.prefix")
-            log.bound(redis.timeToLive, "directory.redis.ttl", "directory.redis.ttl")
+        if let redis = directory.redis { check(redis) }
+    }
+
+    private func check(_ redis: DirectorySettings.RedisSettings) {
+        do throws(RedisAddress.Fault) {
+            _ = try RedisAddress(redis.url)
+        } catch {
+            // The value may hold a password.
+            let key = ConfigurationKey.named("directory.redis.url")
+            if !log.hasFailed("directory.redis.url") {
+                log.report(
+                    "directory.redis.url", at: nil, found: "the URL \(error.reason)",
+                    allowed: key?.allowed ?? "")
+            }
+        }
+        checkName(redis.prefix, "directory.redis.prefix")
+        log.bound(redis.timeToLive, "directory.redis.ttl", "directory.redis.ttl")
+        if !BuildFacts.hasRedis {
+            log.report(
+                "directory.redis", found: "Redis, which this build of Castnet is without",
+                allowed: "nothing here, unless Castnet is built with its trait Redis and libhiredis-dev "
+                    + "(swift build --traits Multicast,Redis)")
         }
     }
 
@@ -124,8 +141,8 @@ extension ConfigurationCheck {
         let limits = configuration.limits
         let values: [(String, Int)] = [
             ("connections", limits.connections), ("per-peer", limits.perPeer),
-            ("per-address", limits.perAddress),
-            ("dials", limits.dials), ("message", limits.message), ("memory", limits.memory),
+            ("per-address", limits.perAddress), ("dials", limits.dials), ("hellos", limits.hellos),
+            ("message", limits.message), ("memory", limits.memory),
             ("pending-calls", limits.pendingCalls), ("members", limits.members), ("topics", limits.topics),
             ("subscription-backlog", limits.subscriptionBacklog),
         ]

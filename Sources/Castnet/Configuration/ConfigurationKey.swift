@@ -120,7 +120,9 @@ public struct ConfigurationKey: Sendable {
         .init(
             "directory.redis", "none", .free("a map with url, prefix and ttl"),
             "A Redis store of node records."),
-        .init("directory.redis.url", "required", .free("redis://… or rediss://…"), "The store's address."),
+        .init(
+            "directory.redis.url", "required",
+            .free("redis://user:password@host:port/number, most of it optional"), "The store's address."),
         .init(
             "directory.redis.prefix", "castnet", .free(nameText), "What every key in the store begins with."),
         .init(
@@ -275,6 +277,9 @@ public struct ConfigurationKey: Sendable {
         .init("limits.per-peer", "64", .count(1...1_000_000), "Open links to or from one node."),
         .init("limits.per-address", "128", .count(1...1_000_000), "Open links from one address."),
         .init("limits.dials", "64", .count(1...1_000_000), "Dials in flight."),
+        .init(
+            "limits.hellos", "1000", .count(1...1_000_000),
+            "Hellos of persistent links taken in a second; more are told to come back."),
         .init("limits.message", "64MiB", .bytes(1024...(1 << 30)), "The largest payload."),
         .init("limits.memory", "512MiB", .bytes((1 << 20)...(1 << 40)), "All buffers together."),
         .init(

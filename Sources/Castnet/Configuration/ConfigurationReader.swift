@@ -54,6 +54,7 @@ extension ConfigurationReader {
         count("per-peer", \.perPeer)
         count("per-address", \.perAddress)
         count("dials", \.dials)
+        count("hellos", \.hellos)
         bytes("message", \.message)
         bytes("memory", \.memory)
         count("pending-calls", \.pendingCalls)

@@ -31,6 +31,9 @@ final class DirectoryShell: @unchecked Sendable {
     /// The membership may have changed.
     var onChange: () -> Void = {}
     var onEvent: (DirectoryEvent) -> Void = { _ in }
+    /// Says beacons over links: to a partner, and to a peer on the link on which it has just said some.
+    var onExchange: (ExchangePartner, [ByteBuffer]) -> Void = { _, _ in }
+    var onAnswer: (NodeIdentity, [ByteBuffer]) -> Void = { _, _ in }
 
     init(
         loop: any EventLoop, identity: NodeIdentity, configuration: Configuration, listening: HostPort,
@@ -55,6 +58,7 @@ final class DirectoryShell: @unchecked Sendable {
         rules.beacons = settings.beacon != nil && interface != nil
         rules.interval = settings.beacon?.interval ?? rules.interval
         rules.membersMax = configuration.limits.members
+        rules.seeds = settings.seeds
         machine = DirectoryMachine(
             own: own, staticEntries: settings.staticEntries, rules: rules, seed: seed,
             now: MonotonicClock.now)
@@ -213,6 +217,24 @@ final class DirectoryShell: @unchecked Sendable {
         machine.sent(bytes: buffer.readableBytes)
     }
 
+    private static func encoded(_ beacon: Beacon) -> ByteBuffer {
+        var buffer = ByteBuffer()
+        beacon.encode(into: &buffer)
+        return buffer
+    }
+
+    /// A beacon that came over a link.
+    func exchanged(_ word: ByteBuffer, with peer: NodeIdentity) {
+        guard !isStopped else { return }
+        do throws(BeaconFault) {
+            let beacon = try Beacon(decoding: word, sizeMax: BeaconFormat.linkSizeMax)
+            perform(machine.exchanged(beacon, with: peer, now: MonotonicClock.now))
+        } catch {
+            counters.add(.beaconMalformed)
+            machine.rejected(error)
+        }
+    }
+
     // MARK: Changes and facts
 
     /// What this node tells the others now.
@@ -271,6 +293,8 @@ final class DirectoryShell: @unchecked Sendable {
             case .send(let beacon):
                 send(beacon)
                 hasSent = true
+            case .exchange(let partner, let words): onExchange(partner, words.map(Self.encoded))
+            case .tell(let peer, let words): onAnswer(peer, words.map(Self.encoded))
             case .changed(let event):
                 follow(event)
                 onEvent(event)
@@ -339,6 +363,15 @@ final class DirectoryShell: @unchecked Sendable {
     }
 
     func nodes() -> [DirectoryNode] { machine.nodes(now: MonotonicClock.now) }
+
+    /// Where a node is known from, in a word: the best source's, a ``Discovery`` source by its name.
+    func source(of node: DirectoryNode) -> String {
+        let label = node.sources.label
+        guard label == RecordSources.discovery.label, let number = node.discoverers.min() else {
+            return label
+        }
+        return feeds[number].name
+    }
 
     /// What the directory counted.
     var directoryCounters: DirectoryCounters { machine.counters }

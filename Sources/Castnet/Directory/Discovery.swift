@@ -26,7 +26,8 @@ public protocol Discovery: Sendable {
 public enum DiscoveryEvent: Hashable, Sendable {
     /// A node is there, or its record changed.
     case found(DiscoveredNode)
-    /// The node of this name is gone from the source.
+    /// The node of this name is gone from the source. Found again, in the same incarnation or a later one, it
+    /// is a member again.
     case gone(name: String)
 }
 

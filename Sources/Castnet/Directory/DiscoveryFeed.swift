@@ -17,6 +17,9 @@ final class DiscoveryFeed: Sendable {
         (own, ownChanges) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
+    /// The source's name.
+    var name: String { source.name }
+
     /// The own record changed.
     func changed(_ record: NodeRecord) { ownChanges.yield(DiscoveredNode(record)) }
 

@@ -31,6 +31,7 @@ extension Link {
         case .started(let id): if grants[id] != nil { grants[id] = true }
         case .confirmed(let count): memory?.window.confirmed(count, on: number)
         case .repair(let repair): owner.received(repair, on: self)
+        case .directory(let word): owner.received(directory: word, on: self)
         default: break
         }
     }
@@ -63,6 +64,7 @@ extension Link {
             owner.tick()
             for (id, waiting) in claims where owner.now >= waiting.since + Self.claimTime {
                 claims[id] = nil
+                owner.counters.add(.messagesUnclaimed)
                 waiting.claim.end(.overdue)
             }
             if !claims.isEmpty { watchClaims() }

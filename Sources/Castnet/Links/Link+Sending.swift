@@ -191,6 +191,16 @@ extension Link {
         closeIfDone(linger: Unicast.repairLinger)
     }
 
+    /// Sends beacons, or the newest of them once the link is open.
+    func say(_ beacons: [ByteBuffer]) {
+        guard isConnected else { return words = beacons }
+        // A peer that does not read hears the next ones instead.
+        guard isWritable else { return }
+        lastUsedAt = owner.now
+        for beacon in beacons { send(.directory(beacon)) }
+        if key != nil { closeIfDone(linger: Unicast.repairLinger) }
+    }
+
     /// Sends the peer frames it asked for; `written` hears when they have left, or never will.
     func answer(_ packet: RepairPacket, written: @escaping @Sendable () -> Void) {
         guard isConnected, let context else { return written() }

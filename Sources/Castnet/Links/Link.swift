@@ -80,6 +80,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     var accountedBytes = 0
     /// Requests for missing frames that wait for the connection: the newest of each kind and stream.
     var requests: [RepairPacket.Question: RepairPacket] = [:]
+    /// What the directory says once it is connected: the newest only.
+    var words: [ByteBuffer] = []
     var outgoing = ByteBuffer()
     private var timer: Scheduled<Void>?
     private var lingerTimer: Scheduled<Void>?
@@ -184,6 +186,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         sendUnsent()
         for request in requests.values { ask(request) }
         requests = [:]
+        if !words.isEmpty { say(words) }
+        words = []
         flush()
         arm()
     }
@@ -366,6 +370,9 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     func finish(_ reason: LinkMachine.CloseReason, _ goodbye: Goodbye.Reason, _ text: String = "") {
         perform(machine.finish(reason, goodbye, text))
     }
+
+    /// Too many say hello: the peer may dial again after `time`.
+    func sendAway(for time: Duration, _ text: String) { perform(machine.sendAway(for: time, text)) }
 
     /// This node is stopping: an accepted link takes nothing new.
     func leave() {

@@ -176,6 +176,9 @@ extension Unicast {
         } else if isLeaving, hello.purpose != .service {
             // Members may still come for missing frames, nobody else.
             link.leave()
+        } else if hello.purpose == .persistent, let time = greetings.greeted(now: now) {
+            counters.add(.limitHellosHit)
+            link.sendAway(for: time, "limits.hellos: \(configuration.limits.hellos) a second are taken in")
         }
     }
 }

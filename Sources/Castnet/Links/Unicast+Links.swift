@@ -69,9 +69,12 @@ extension Unicast {
     }
 
     /// Makes a link for `key`; it connects at once or as soon as limits and back-off allow.
-    func dial(_ key: Link.Key, at addresses: [PeerAddress], heartbeat: Duration) -> Link {
+    /// `isAnybody`: whoever answers is meant.
+    func dial(
+        _ key: Link.Key, at addresses: [PeerAddress], heartbeat: Duration, isAnybody: Bool = false
+    ) -> Link {
         var own = hello(purpose: key.purpose)
-        own.expected = key.peer
+        own.expected = isAnybody ? nil : key.peer
         if key.purpose == .persistent {
             own.heartbeatMilliseconds = UInt32(clamping: heartbeat.nanoseconds / 1_000_000)
         }
@@ -243,7 +246,13 @@ extension Unicast {
         if let reason = link.closedBecause { counters.add(reason.counter) }
         if let key = link.key {
             let inOrder = link.gaveWay || [.finished, .idle].contains(link.closedBecause)
-            dials.closed(key.peer, inOrder: inOrder, now: now)
+            if let time = link.machine.comeBack {
+                counters.add(.linkDialsPaced)
+                dials.paced(key.peer, for: time, now: now)
+            } else {
+                let isRefused = link.closedBecause == .limit
+                dials.closed(key.peer, inOrder: inOrder, isRefused: isRefused, now: now)
+            }
         }
         abandon(link)
         if link.wasOpen, let peer = link.peer {

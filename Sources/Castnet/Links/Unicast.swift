@@ -59,12 +59,17 @@ package final class Unicast: @unchecked Sendable {
     var dialTimer: (at: Instant, task: Scheduled<Void>)?
     /// Connections that stand, and how many may.
     var budget: LinkBudget
+    /// How many hellos are taken in a second.
+    var greetings: GreetingPace
     var isAcceptingPaused = false
     var acceptedPerPeer: [String: Int] = [:]
     /// Bytes of large messages and replies that have not come whole.
     var assembledBytes = 0
     /// By which link each member asks for missing frames.
     var askingLinks: [NodeIdentity: WeakLink] = [:]
+    /// The links on which peers last said something of the directory, and those to its seeds.
+    var directoryLinks: [NodeIdentity: WeakLink] = [:]
+    var seedLinks: [HostPort: WeakLink] = [:]
     /// Peers that were probed and have not been heard since.
     private var doubted: Set<NodeIdentity> = []
     private var dirty: [Link] = []
@@ -103,6 +108,7 @@ package final class Unicast: @unchecked Sendable {
         dials = DialQueue(
             dialsMax: limits.dials, linksMax: budget.linksMax, ordinaryMax: budget.ordinaryMax,
             perPeerMax: limits.perPeer, seed: generator.next())
+        greetings = GreetingPace(perSecond: limits.hellos, seed: seed &+ 0x6865_6C6C_6F73)
         if budget.linksMax < limits.connections {
             log.warning(
                 "the process may open too few files for limits.connections: raise its limit (ulimit -n)",
@@ -266,6 +272,7 @@ package final class Unicast: @unchecked Sendable {
         tick()
         doubted.remove(member)
         askingLinks[member] = nil
+        directoryLinks[member] = nil
         dials.peerGone(member, now: now)
         // Copies for it have nowhere else to go.
         for (id, entry) in outstanding where entry.pinned?.identity == member {

@@ -103,6 +103,8 @@ package protocol UnicastSink: AnyObject {
     func missed(_ peer: NodeIdentity)
     /// A peer has said something about missing frames.
     func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity)
+    /// A peer's directory has said a beacon.
+    func directoryReceived(_ word: ByteBuffer, from peer: NodeIdentity)
     /// The link for requests to a peer has ended or could not be opened.
     func repairLinkEnded(_ peer: NodeIdentity)
 }
@@ -122,5 +124,6 @@ final class Nobody: MemberSource, UnicastSink {
     func parted(from peer: NodeIdentity, isLost: Bool) {}
     func missed(_ peer: NodeIdentity) {}
     func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {}
+    func directoryReceived(_ word: ByteBuffer, from peer: NodeIdentity) {}
     func repairLinkEnded(_ peer: NodeIdentity) {}
 }

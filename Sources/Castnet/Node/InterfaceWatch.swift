@@ -44,8 +44,7 @@ final class InterfaceWatch: @unchecked Sendable {
         guard (found.index, found.address) != (used.index, used.address) else { return }
         isMoving = true
         interface = found
-        guard let shell else { return }
-        let told = shell.directory.moved(to: found)
+        guard let shell, let told = shell.directory?.moved(to: found) else { return }
         let channels = shell.node?.openChannels ?? []
         Task {
             // Peers that miss frames ask for them where they were told last.

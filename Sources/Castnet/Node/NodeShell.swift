@@ -32,7 +32,8 @@ final class NodeShell: @unchecked Sendable {
     // Set once in Node.init; the node outlives every use.
     weak var node: Node?
     private(set) var unicast: Unicast!
-    private(set) var directory: DirectoryShell!
+    /// nil until the channels are open: links are accepted, and peers talk, before that.
+    private(set) var directory: DirectoryShell?
     private var generator: SeededGenerator
     private(set) lazy var answers = AnswerDesk(loop: loop) { [weak self] in self?.unicast.answer($0) }
     private var book = ReceiptBook()
@@ -73,7 +74,7 @@ final class NodeShell: @unchecked Sendable {
     // MARK: Start and stop, called from tasks
 
     func start() async throws -> HostPort {
-        let (unicastSeed, directorySeed) = (generator.next(), generator.next())
+        let (unicastSeed, directorySeed, storeSeed) = (generator.next(), generator.next(), generator.next())
         let listening = try await loop.flatSubmit { [self] in
             unicast = Unicast(
                 loop: loop, identity: identity, configuration: configuration, counters: counters,
@@ -85,13 +86,16 @@ final class NodeShell: @unchecked Sendable {
         await openChannels()
         let facts = (node?.openChannels ?? []).map(\.channel.facts)
         try await loop.flatSubmit { [self] in
-            directory = DirectoryShell(
+            let directory = DirectoryShell(
                 loop: loop, identity: identity, configuration: configuration, listening: listening,
                 unixPath: unicast.unixPath, channels: facts.map { NodeRecord.Channel($0) },
-                discovery: discovery, counters: counters,
+                discovery: discovery + stores(seed: storeSeed), counters: counters,
                 seed: directorySeed, log: log)
+            self.directory = directory
             directory.onChange = { [weak self] in self?.membershipChanged() }
             directory.onEvent = { [weak self] in self?.happened($0) }
+            directory.onExchange = { [weak self] in self?.exchange($1, with: $0) }
+            directory.onAnswer = { [weak self] in self?.unicast.answer($1, to: $0) }
             watch.start()
             announce()
             return directory.start()
@@ -100,11 +104,35 @@ final class NodeShell: @unchecked Sendable {
         return listening
     }
 
+    /// The stores that the configuration names: sources beside those that were handed in.
+    private func stores(seed: UInt64) -> [any Discovery] {
+        #if Redis
+            return RedisDiscovery(configuration, identity: identity, seed: seed, counters: counters, log: log)
+                .map { [$0] } ?? []
+        #else
+            return []
+        #endif
+    }
+
     private func openAdmin() -> EventLoopFuture<Void> {
         guard let address = configuration.admin.listen else { return loop.makeSucceededVoidFuture() }
         let admin = AdminListener(loop: loop, address: address) { [weak self] in try self?.page(for: $0) }
         self.admin = admin
         return admin.bind().map { [self] in node?.adminOpened(at: admin.url) }
+    }
+
+    private func exchange(_ words: [ByteBuffer], with partner: ExchangePartner) {
+        switch partner {
+        case .seed(let address): unicast.say(words, toSeed: address)
+        case .node(let peer):
+            guard let record = directory?.record(of: peer.name), record.identity == peer else { return }
+            let ways = unicast.ways(record.addresses, unixPath: record.unixPath, hostID: record.hostID)
+            unicast.say(words, to: peer, at: ways)
+        }
+    }
+
+    func directoryReceived(_ word: ByteBuffer, from peer: NodeIdentity) {
+        directory?.exchanged(word, with: peer)
     }
 
     /// How long ago the node was made.
@@ -253,7 +281,7 @@ final class NodeShell: @unchecked Sendable {
         let members = (directory?.members(hearing: topic) ?? []).filter { $0.identity != identity }
         var channels: [NodeIdentity: Set<String>] = [:]
         for member in members {
-            let record = directory.record(of: member.identity.name)
+            let record = directory?.record(of: member.identity.name)
             channels[member.identity] = Set((record?.channels ?? []).filter(\.joined).map(\.name))
         }
         let topical = MembershipView.Topical(version: view.version, members: members, channels: channels)
@@ -263,6 +291,7 @@ final class NodeShell: @unchecked Sendable {
 
     private func membershipChanged() {
         view.changed()
+        guard let directory else { return }
         for channel in node?.openChannels ?? [] {
             channel.channel.membersChanged(
                 directory.nodes(hearing: channel.name), mtu: directory.smallestMTU(on: channel.name))
@@ -301,21 +330,33 @@ final class NodeShell: @unchecked Sendable {
             log.error(
                 "a peer has the channel configured differently",
                 metadata: ["castnet.peer": "\(peer)", "castnet.channel": "\(channel)"])
-        case .beaconsSilent: log.warning("own beacons do not come back: multicast is down")
+        case .beaconsSilent:
+            log.warning("own beacons do not come back, multicast is down: known nodes are kept")
+        case .beaconsBack: log.notice("own beacons come back")
+        case .othersSilent(let age, let kept):
+            log.warning(
+                "no other node's beacons are heard: known nodes are kept while their links live",
+                metadata: ["castnet.age": "\(age)", "castnet.members": "\(kept)"])
+        case .othersBack: log.notice("other nodes' beacons are heard again")
+        case .seedsSilent(let age):
+            log.warning(
+                "no seed and no other node compares tables: known nodes are kept",
+                metadata: ["castnet.age": "\(age.map { "\($0)" } ?? "never")"])
+        case .seedsBack: log.notice("tables are compared again")
         case .membersLimit(let limit):
             log.warning("limits.members reached", metadata: ["castnet.limit": "\(limit)"])
         case .ownRecordUnfit(let why):
             log.error("own record cannot be announced", metadata: ["castnet.error": "\(why)"])
         case .suspected(let member, _): unicast.probe(member)
         case .updated(let member):
-            let record = directory.record(of: member.name)
+            let record = directory?.record(of: member.name)
             book.memberUpdated(
                 member, now: MonotonicClock.now, hears: { record?.hears($0) ?? false },
                 claim: claims(of: member))
             tellReceipts()
             // Nothing is known yet of what a node serves whose record has not come.
             if let record, record.version > 0 { unicast.memberUpdated(member, hears: record.hears) }
-        case .joined, .refuted, .beaconsBack, .heads: break
+        case .joined, .refuted, .heads: break
         }
     }
 
@@ -411,13 +452,14 @@ extension NodeShell: MemberSource, UnicastSink {
 extension NodeShell {
     /// The directory's nodes as users see them.
     func summaries() -> [NodeSummary] {
-        (directory?.nodes() ?? []).map { node in
+        guard let directory else { return [] }
+        return directory.nodes().map { node in
             let record = node.record
             let services = record.services.map { (topic: $0.topic, server: $0.server) }
             return NodeSummary(
                 identity: record.identity, instance: record.instance, address: record.addresses.first,
                 services: services, subscriptions: record.subscriptions, state: node.state, age: node.age,
-                heard: node.heard, source: node.sources.label, paths: paths(to: record))
+                heard: node.heard, source: directory.source(of: node), paths: paths(to: record))
         }
     }
 

@@ -26,11 +26,25 @@ struct MembersCommand: AsyncParsableCommand {
             if common.json {
                 try JSONLine.print(member)
             } else {
-                let address = member.address.isEmpty ? "-" : member.address
-                let topics = member.topics.joined(separator: " ")
-                JSONLine.write("\(member.node)  \(address)  \(member.state)  \(topics)")
+                JSONLine.write(Self.line(member))
             }
         }
+    }
+
+    /// `name/incarnation  address  state  age  last heard  source  channel=path(why)…  topics`.
+    private static func line(_ member: MemberSnapshot) -> String {
+        let heard = member.heard.map { "heard \(seconds($0)) ago" } ?? "never heard"
+        let paths = member.paths.map { "\($0.channel)=\($0.path)(\($0.why))" }
+        return [
+            "\(member.node)/\(member.incarnation)", member.address.isEmpty ? "-" : member.address,
+            member.state,
+            "since \(seconds(member.age))", heard, member.source,
+            paths.isEmpty ? "-" : paths.joined(separator: " "), member.topics.joined(separator: " "),
+        ].joined(separator: "  ")
+    }
+
+    private static func seconds(_ value: Double) -> String {
+        "\((value * 10).rounded() / 10) s"
     }
 
     private func members() async throws -> [MemberSnapshot] {

@@ -24,14 +24,16 @@ public enum Counter: Int, CaseIterable, Sendable {
     case linkClosedHelloDeadline, linkClosedDead, linkClosedFailed
     case linkDialFailed, linkPacketsUnknown, linkRepliesLate, linkChunksStray
     case linkAcceptsPaused, linkDescriptorsShort, linkCreditWaits, linkMessagesAgain, linkRepliesUnsent
-    case linkMemoriesDropped
+    case linkMemoriesDropped, linkDialsPaced
     case linkTopicsPromoted, linkTopicsDemoted
-    case messagesExpiredInQueue, messagesRetried, messagesTurnedAway
+    case messagesExpiredInQueue, messagesRetried, messagesTurnedAway, messagesUnclaimed
     case beaconIn, beaconOut, beaconMalformed, beaconForeign
+    case redisConnects, redisFailures, redisScans, redisNotifications
+    case redisRecordsStored, redisRecordsRefused, redisRecordsRead, redisRecordsRejected
     case limitConnectionsHit, limitPerPeerHit, limitPerAddressHit, limitDialsHit, limitMessageHit,
         limitMemoryHit
     case limitPendingCallsHit, limitMembersHit, limitTopicsHit, limitSubscriptionBacklogHit, limitBacklogHit
-    case limitStreamsHit, limitReorderHit, limitRepairsHit
+    case limitStreamsHit, limitReorderHit, limitRepairsHit, limitHellosHit
 
     /// The counter's fixed name.
     public var label: String { Self.facts[rawValue].label }
@@ -182,15 +184,25 @@ public enum Counter: Int, CaseIterable, Sendable {
             "link.memories.dropped", "peers",
             "Peers whose messages were forgotten early, as too many had gone."
         ),
+        ("link.dials.paced", "links", "Links whose busy peer said when to come back."),
         ("link.topics.promoted", "topics", "Hot ephemeral topics that became persistent."),
         ("link.topics.demoted", "topics", "Promoted topics that cooled down."),
         ("messages.expired-in-queue", "messages", "Messages whose deadline passed in this node's queue."),
         ("messages.retried", "messages", "Messages sent again."),
         ("messages.turned-away", "messages", "Messages for which there was no room, or no free handler."),
+        ("messages.unclaimed", "messages", "Messages given back whose sender did not let them start in 1 s."),
         ("beacon.in", "datagrams", "Beacons received."),
         ("beacon.out", "datagrams", "Beacons sent."),
         ("beacon.rejected.malformed", "datagrams", "Beacons that do not decode."),
         ("beacon.rejected.cluster", "datagrams", "Beacons of other clusters."),
+        ("redis.connects", "connections", "Times this node connected to the store."),
+        ("redis.failures", "events", "Times the store was not there, did not answer, or answered no."),
+        ("redis.scans", "looks", "Looks at the names of all nodes in the store."),
+        ("redis.notifications", "messages", "Notifications of changes in the store."),
+        ("redis.records.stored", "records", "Times the own record was written, or refreshed."),
+        ("redis.records.refused", "records", "Own records not written over those of a newer start."),
+        ("redis.records.read", "records", "Records of other nodes read."),
+        ("redis.records.rejected", "records", "Values in the store that are no records, skipped."),
         ("limit.connections.hit", "events", "Links refused or delayed at limits.connections."),
         ("limit.per-peer.hit", "events", "Links refused or delayed at limits.per-peer."),
         ("limit.per-address.hit", "events", "Links refused at limits.per-address."),
@@ -205,6 +217,7 @@ public enum Counter: Int, CaseIterable, Sendable {
         ("limit.streams.hit", "streams", "Streams not followed because too many were active."),
         ("limit.reorder.hit", "frames", "Frames dropped because too many waited behind holes."),
         ("limit.repairs.hit", "requests", "Requests for repair forgotten because too many came at once."),
+        ("limit.hellos.hit", "links", "Links told to come back later at limits.hellos."),
     ]
 }
 

@@ -4,7 +4,7 @@ package enum DirectoryCounter: Int, CaseIterable, Sendable {
     case rejectedForm, rejectedVersion, rejectedKey, rejectedText, rejectedPart, foreignCluster
     case assemblyTimeout, assemblyFull
     case joined, suspected, refuted, died, left, superseded, conflicts, channelDiffers
-    case stale, membersLimit, wantsLimit, requestsSent, answersSent
+    case stale, membersLimit, wantsLimit, requestsSent, answersSent, tablesTold, exchanges
 
     /// The counter's fixed name.
     package var label: String {
@@ -33,6 +33,8 @@ package enum DirectoryCounter: Int, CaseIterable, Sendable {
         case .wantsLimit: "limit.beacon-requests.hit"
         case .requestsSent: "directory.requests"
         case .answersSent: "directory.answers"
+        case .tablesTold: "directory.tables"
+        case .exchanges: "directory.exchanges"
         }
     }
 
@@ -63,6 +65,8 @@ package enum DirectoryCounter: Int, CaseIterable, Sendable {
         case .wantsLimit: "records not asked for because too many were asked for already"
         case .requestsSent: "requests for other nodes' records"
         case .answersSent: "full records sent because somebody asked"
+        case .exchanges: "times this node compared its table with another's over a link"
+        case .tablesTold: "times this node told a large group all it knows"
         }
     }
 }

@@ -17,6 +17,8 @@ struct BeaconSchedule: Sendable {
     var joinRounds: [Instant] = []
     private(set) var lastFull: Instant?
     var lastDigest: Instant?
+    /// The interval that the last beacon named.
+    var told: Duration?
 
     /// True from a change until its first announcement.
     private var isFresh = false
@@ -46,12 +48,18 @@ struct BeaconSchedule: Sendable {
         isFresh = true
     }
 
-    /// The record's datagrams that leave now; true in `answered` when an answer was due.
-    mutating func dueParts(now: Instant) -> (parts: ArraySlice<Beacon.Body>, answered: Bool) {
+    /// The record's datagrams that leave now; true in `answered` when an answer was due. What is still to be
+    /// repeated waits `stretch` times as long.
+    mutating func dueParts(
+        now: Instant, stretch: Double
+    ) -> (parts: ArraySlice<Beacon.Body>, answered: Bool) {
         var answered = false
         if announcements.first.map({ $0 <= now }) == true || answerAt.map({ $0 <= now }) == true {
             answered = answerAt.map { $0 <= now } ?? false
             announcements.removeAll { $0 <= now }
+            if stretch > 1 {
+                announcements = announcements.map { now + DirectoryMachine.scaled($0 - now, stretch) }
+            }
             answerAt = nil
             (lastFull, isFresh) = (now, false)
             // A record still leaving is not started twice: its receivers keep the parts they have.

@@ -1,34 +1,76 @@
-/// What the directory keeps of one name.
+/// What the directory keeps of one name: half a hundred bytes, and a box for what few of them ever need.
+@dynamicMemberLookup
 struct DirectoryEntry: Sendable {
     /// The record in force: the node's own word where it was heard, else what static sources say.
-    var record: NodeRecord
-    /// What a source without an incarnation (static entries) says of the name.
-    var base: NodeRecord?
-    var state: NodeState = .alive
-    var sources: RecordSources
+    var record: NodeRecord {
+        didSet { stamp = Beacon.digest(of: record.identity, version: record.version) }
+    }
+    /// Names the record's name, incarnation and version. Nearly all that is heard is compared with it alone:
+    /// the record is somewhere else in memory.
+    private(set) var stamp: UInt64
+    /// Of the name.
+    var digest: UInt64 { Beacon.digest(ofName: record.identity.name) }
+    /// The last sign of life of this incarnation.
+    var heard: Instant? {
+        get { heardAt == Self.never ? nil : heardAt }
+        set { heardAt = newValue ?? Self.never }
+    }
+    private var heardAt = Self.never
+    private static let never = Instant(nanoseconds: .min)
+    /// When this node asks it for a sign of life, once it is suspect: not before what others have asked is
+    /// answered.
+    var probeAt: Instant? {
+        get { askAt == Self.never ? nil : askAt }
+        set { askAt = newValue ?? Self.never }
+    }
+    private var askAt = Self.never
     /// When the name was first known, and since when it is in its state.
     var known: Instant
     var since: Instant
-    /// The last sign of life of this incarnation, and the last that came over a link.
-    var heard: Instant?
-    var linkHeard: Instant?
-    /// How often it sends beacons, as it said itself.
-    var interval: Duration
-    var links = 0
+    /// How often it sends beacons, as it said itself; to the millisecond, as on the wire.
+    var interval: Duration {
+        get { .milliseconds(Int64(intervalMilliseconds)) }
+        set { intervalMilliseconds = newValue.wireMilliseconds }
+    }
+    private var intervalMilliseconds: UInt32 = 0
+    var intervalNanoseconds: Int64 { Int64(intervalMilliseconds) * 1_000_000 }
+    var state: NodeState = .alive
+    var sources: RecordSources
     /// Set by a broken link or a failed dial, until it is heard.
     var unreachable = false
-    /// When a suspect is asked for a sign of life next.
-    var probeAt: Instant?
-    var rival: Rival?
-    /// The incarnation that said goodbye: nothing it sent before counts any more.
-    var leftIncarnation: Incarnation?
-    /// The discovery sources that tell of it.
-    var discoverers: Set<Int> = []
-    /// Channel digests that were reported as different, by channel name.
-    var reportedChannels: [String: UInt64] = [:]
+    private var rare: Shared<Rare>?
+
+    /// What is true of a few nodes at a time.
+    struct Rare: Hashable, Sendable {
+        /// What a source without an incarnation (static entries) says of the name.
+        var base: NodeRecord?
+        /// The last sign of life that came over a link.
+        var linkHeard: Instant?
+        var links = 0
+        var rival: Rival?
+        /// The incarnation that said goodbye: nothing it sent before counts any more.
+        var leftIncarnation: Incarnation?
+        /// It left because its sources no longer told of it, not by its own word: they may tell of it again.
+        var isWithdrawn = false
+        /// The discovery sources that tell of it.
+        var discoverers: Set<Int> = []
+        /// Channel digests that were reported as different, by channel name.
+        var reportedChannels: [String: UInt64] = [:]
+
+        static let none = Rare()
+    }
+
+    subscript<Value>(dynamicMember field: WritableKeyPath<Rare, Value>) -> Value {
+        get { (rare?.value ?? .none)[keyPath: field] }
+        set {
+            var next = rare?.value ?? .none
+            next[keyPath: field] = newValue
+            rare = next == .none ? nil : Shared(next)
+        }
+    }
 
     /// An older incarnation of the name that is still heard.
-    struct Rival: Sendable {
+    struct Rival: Hashable, Sendable {
         var incarnation: Incarnation
         var address: HostPort?
         var firstHeard: Instant
@@ -43,12 +85,25 @@ struct DirectoryEntry: Sendable {
     /// True for nodes that no silence removes, because a source vouches for them.
     var isVouched: Bool { !sources.isDisjoint(with: [.own, .fixed, .discovery]) }
 
-    /// From this silence on the node is suspect: one beacon is certainly missing. A link that lives may be
-    /// quieter than beacons are, so it is trusted for longer.
-    func suspicionAt(notBefore floor: Instant) -> Instant? {
-        guard state == .alive, sources.contains(.beacon), let heard else { return nil }
-        let silent = max(heard, floor) + interval * 3 / 2
-        return linkHeard.map { max(silent, $0 + interval * 5 / 2) } ?? silent
+    /// From this silence on a node is suspect: so many beacons are certainly missing, of which one comes
+    /// after at most 90 % of the interval.
+    private func suspicion(of heard: Instant, after missing: Int) -> Instant {
+        self.after(missing == 1 ? 150 : missing == 2 ? 200 : 272, since: heard)
+    }
+
+    /// So many hundredths of its interval after an instant. In integers: this is asked of every entry.
+    private func after(_ hundredths: Int64, since instant: Instant) -> Instant {
+        let (sum, overflow) = instant.nanoseconds.addingReportingOverflow(
+            Int64(intervalMilliseconds) * hundredths * 10_000)
+        return Instant(nanoseconds: overflow ? .max : sum)
+    }
+
+    /// A link that lives may be quieter than beacons are, so it is trusted for longer.
+    func suspicionAt(after missing: Int, notBefore floor: Instant) -> Instant? {
+        guard state == .alive, sources.contains(.beacon), heardAt != Self.never else { return nil }
+        let silent = suspicion(of: max(heardAt, floor), after: missing)
+        guard let linkHeard = rare?.value.linkHeard else { return silent }
+        return max(silent, after(250, since: linkHeard))
     }
 
     /// From here on the suspect is dead. Just under three intervals after the last sign of life, so that a
@@ -56,7 +111,7 @@ struct DirectoryEntry: Sendable {
     /// source vouches for does not die of silence.
     func deathAt(notBefore floor: Instant) -> Instant? {
         guard state == .suspect, sources.contains(.beacon) || !isVouched else { return nil }
-        return max(heard ?? since, floor) + interval * 29 / 10
+        return after(290, since: max(heard ?? since, floor))
     }
 
     /// When a vouched node that never sent a beacon is given another try: nothing else would refute.
@@ -65,26 +120,59 @@ struct DirectoryEntry: Sendable {
         return since + max(.seconds(2), interval * 2)
     }
 
+    /// What the times of all entries depend on.
+    struct Times: Hashable {
+        var patience: Int
+        /// No silence before this counts.
+        var notBefore: Instant
+        var mayDie: Bool
+        var goneKept: Duration
+    }
+
+    /// When it needs something next.
+    func next(_ times: Times) -> Instant? {
+        switch state {
+        case .alive: return suspicionAt(after: times.patience, notBefore: times.notBefore)
+        case .suspect:
+            return earliest(endsAt(times), probeAt)
+        case .left, .dead: return forgottenAt(after: times.goneKept)
+        }
+    }
+
+    /// When a suspect is dead, or alive for want of proof.
+    func endsAt(_ times: Times) -> Instant? {
+        earliest(times.mayDie ? deathAt(notBefore: times.notBefore) : nil, retryAt)
+    }
+
     /// When a node that is gone is forgotten.
     func forgottenAt(after kept: Duration) -> Instant? {
         !isPresent && !isVouched ? since + kept : nil
     }
 
-    /// The way of nearly all beacons: nothing is new but that the node lives. False: look closer.
-    mutating func refresh(_ beacon: Beacon, now: Instant) -> Bool {
-        guard state == .alive, !unreachable, sources.contains(.beacon),
-            record.identity.incarnation == beacon.sender.incarnation, record.version == beacon.recordVersion
+    /// The way of nearly all that is heard: nothing is new but that the node lives. False: look closer.
+    mutating func refresh(
+        _ stamp: UInt64, interval: UInt32, now: Instant
+    ) -> Bool {
+        guard self.stamp == stamp, state == .alive, !unreachable, sources.contains(.beacon),
+            intervalMilliseconds <= interval
         else { return false }
-        heard = now
-        interval = beacon.interval
+        heardAt = now
+        intervalMilliseconds = interval
         return true
+    }
+
+    /// True where another's word that the node lived at `instant` tells nothing: it was heard here as late.
+    /// The same beacon seems a little later there, for the word took its time.
+    func knows(_ stamp: UInt64, at instant: Instant) -> Bool {
+        self.stamp == stamp && state == .alive && instant <= after(6, since: heardAt)
     }
 
     init(record: NodeRecord, sources: RecordSources, interval: Duration, now: Instant) {
         self.record = record
+        stamp = Beacon.digest(of: record.identity, version: record.version)
         self.sources = sources
-        self.interval = interval
         known = now
         since = now
+        self.interval = interval
     }
 }

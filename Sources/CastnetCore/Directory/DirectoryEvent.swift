@@ -26,9 +26,13 @@ package struct RecordSources: OptionSet, Hashable, Sendable {
     /// It said hello on a link.
     package static let link = RecordSources(rawValue: 16)
 
+    /// Another node told of it, over a link; it was not heard itself.
+    package static let seeds = RecordSources(rawValue: 32)
+
     /// The best source's word, as `castnet members` prints it.
     package var label: String {
         if contains(.own) { return "own" }
+        if contains(.seeds) { return "seeds" }
         if contains(.beacon) { return "beacon" }
         if contains(.discovery) { return "discovery" }
         return contains(.fixed) ? "static" : "link"
@@ -55,6 +59,14 @@ package enum DirectoryEvent: Hashable, Sendable {
     /// Own beacons no longer come back: the multicast source is down. Nobody is given up meanwhile.
     case beaconsSilent
     case beaconsBack
+    /// Own beacons come back, but no other node's have come for as long as that; so many nodes that sent some
+    /// are kept, because something else says that they live. Said once until one comes.
+    case othersSilent(age: Duration, kept: Int)
+    case othersBack
+    /// No partner of `directory.seeds` answers, for as long as that; nil: none ever did. Said once until one
+    /// does.
+    case seedsSilent(age: Duration?)
+    case seedsBack
     /// `limits.members` was reached; said once until there is room again.
     case membersLimit(Int)
     /// A source tells where a sender's streams stand.
@@ -88,6 +100,10 @@ package enum DirectoryEvent: Hashable, Sendable {
 package enum DirectoryAction: Hashable, Sendable {
     /// Send this datagram to the group.
     case send(Beacon)
+    /// Say these to the partner over a link, if it can be had; there is another one soon.
+    case exchange(ExchangePartner, [Beacon])
+    /// Say these on the link that the peer has just said something on.
+    case tell(NodeIdentity, [Beacon])
     case changed(DirectoryEvent)
     /// Both goodbyes are sent: the sources may be closed.
     case stopped
@@ -114,6 +130,8 @@ package struct DirectoryNode: Hashable, Sendable {
     /// Since the last sign of life; nil: never heard.
     package var heard: Duration?
     package var sources: RecordSources
+    /// The numbers of the ``Discovery`` sources that tell of it.
+    package var discoverers: Set<Int> = []
     /// True when a link to it broke or a dial failed since it was last heard.
     package var unreachable: Bool
     /// Open links to or from it.

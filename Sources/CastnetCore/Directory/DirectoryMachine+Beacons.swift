@@ -15,15 +15,26 @@ extension DirectoryMachine {
             return []
         }
         counters.add(.received)
+        traffic.note(now: now)
+        if case .digest = beacon.body { digests.note(now: now) }
         var actions: [DirectoryAction] = []
         if beacon.sender.name == own.identity.name {
             ownNameHeard(beacon, source, now: now, &actions)
             return actions
         }
-        if beacon.body.isRepetition, entries[beacon.sender.name]?.refresh(beacon, now: now) == true {
+        hearing.heardAt = now
+        if hearing.isSilent {
+            hearing.isSilent = false
+            actions.append(.changed(.othersBack))
+        }
+        if beacon.body.isRepetition,
+            let position = entries.position(of: beacon.senderDigest),
+            entries.refresh(position, beacon.stamp, interval: beacon.intervalMilliseconds, now: now)
+        {
             return actions
         }
-        if case .request(let request) = beacon.body { asked(request, now: now) }
+        if case .request(let request) = beacon.body { answer(request, now: now) }
+        if case .table(let table) = beacon.body { told(table, by: beacon.sender, now: now, &actions) }
         guard let entry = entries[beacon.sender.name] else {
             strangerHeard(beacon, now: now, &actions)
             return actions
@@ -37,6 +48,7 @@ extension DirectoryMachine {
             // The goodbye of an incarnation never heard otherwise ends the ones before it, too.
             leave(beacon.sender, now: now, &actions)
         } else {
+            if entry.state == .dead, case .digest = beacon.body { strangerNoticed(beacon, now: now) }
             if beacon.sender.incarnation > entry.identity.incarnation {
                 takeOver(beacon.sender, now: now, &actions)
             }
@@ -57,7 +69,7 @@ extension DirectoryMachine {
             if beacon.recordVersion > known { assemble(beacon, now: now, &actions) }
         case .digest(let heads):
             if !heads.isEmpty { actions.append(.changed(.heads(beacon.sender, heads))) }
-        case .request, .goodbye: break
+        case .request, .goodbye, .table: break
         }
         if let version = entries[beacon.sender.name]?.record.version, beacon.recordVersion > version {
             want(beacon, now: now)
@@ -74,7 +86,10 @@ extension DirectoryMachine {
         case .part:
             assemble(beacon, now: now, &actions)
             if entries[beacon.sender.name] == nil { want(beacon, now: now) }
-        case .digest, .request: want(beacon, now: now)
+        case .digest:
+            strangerNoticed(beacon, now: now)
+            want(beacon, now: now)
+        case .request, .table: want(beacon, now: now)
         case .goodbye:
             wants.forget(beacon.sender.name)
             assembler.discard(beacon.sender.name)
@@ -83,45 +98,56 @@ extension DirectoryMachine {
 
     private mutating func assemble(_ beacon: Beacon, now: Instant, _ actions: inout [DirectoryAction]) {
         switch assembler.add(beacon, now: now) {
-        case .waiting: expiryAt = earliest(expiryAt, now + BeaconAssembler.age)
+        case .waiting: look(at: now + BeaconAssembler.age)
         case .complete(let record):
             apply(record, source: .beacon, interval: beacon.interval, now: now, &actions)
         case .refused(let counter): counters.add(counter)
         }
     }
 
-    /// Asks for the sender's record soon. A part only means that the others are on their way; the sender of
-    /// a digest from a large group answers everybody's first question anyway, within one interval.
+    /// Asks for the sender's record soon. A part only means that the others are on their way; a large group
+    /// tells a newcomer its table.
     private mutating func want(_ beacon: Beacon, now: Instant) {
         guard rules.beacons else { return }
-        var due = now + jitter(stretched(.milliseconds(15)))
+        let isLarge = isCrowd || beacon.interval > interval * 11 / 10
+        let answersCome = isNewcomer(now) && entries[beacon.sender.name] == nil
+        if isLarge, answersCome { return }
+        // Many that start together have asked everyone, and are answered or announce themselves meanwhile.
+        var due = now + turn(in: wantsWindow) + (answersCome ? .milliseconds(300) : .zero)
         if case .part = beacon.body { due = now + stretched(.milliseconds(400)) }
-        if beacon.interval > interval * 11 / 10, entries[beacon.sender.name] == nil {
-            due = due + jitter(beacon.interval)
-        }
         if !wants.add(beacon.sender, version: beacon.recordVersion, at: due) { counters.add(.wantsLimit) }
     }
 
     // MARK: Questions
 
-    private mutating func asked(_ request: Beacon.Request, now: Instant) {
+    private mutating func answer(_ request: Beacon.Request, now: Instant) {
         guard rules.beacons else { return }
         let name = Beacon.digest(ofName: own.identity.name)
         switch request {
         case .everyone(let known):
-            if !known.contains(Beacon.digest(of: own.identity, version: own.version)) {
+            if isCrowd {
+                // What is told then is for this node, too.
+                telling.isWanted = false
+                needTable(tellers: 2, ofOwnSide: false, now: now)
+            } else if !known.contains(Beacon.digest(of: own.identity, version: own.version)) {
                 answer(within: answerWindow, now: now)
             }
         case .records(let names):
-            wants.postpone(names, to: now + stretched(.milliseconds(150)))
+            wants.postpone(names, to: now + wantsWindow * 2 + turn(in: wantsWindow))
             if names.contains(name) {
                 let spread = Self.scaled(.seconds(1), Double(names.count) / Double(rules.packetsPerSecond))
                 answer(within: max(.milliseconds(5), spread), now: now)
             }
+        // Asked over links only.
+        case .table: break
         case .life(let names):
-            for suspect in suspects where names.contains(Beacon.digest(ofName: suspect)) {
-                guard let entry = entries[suspect], let probe = entry.probeAt else { continue }
-                entries[suspect]?.probeAt = max(probe, now + entry.interval * 3 / 10)
+            asked(now: now)
+            for name in names {
+                guard let position = entries.position(of: name), entries[position].isPresent,
+                    entries[position].sources.contains(.beacon)
+                else { continue }
+                let next = now + nextProbe(of: entries[position])
+                entries[position].probeAt = max(next, entries[position].probeAt ?? next)
             }
             if names.contains(name) {
                 let due = max(now, schedule.lastDigest.map { $0 + .milliseconds(20) } ?? now)
@@ -175,7 +201,7 @@ extension DirectoryMachine {
         guard echo.isSilent else { return }
         echo.isSilent = false
         echo.backAt = now
-        expiryAt = earliest(expiryAt, now)
+        look(at: now)
         actions.append(.changed(.beaconsBack))
         schedule.joinRounds.append(now + jitter(stretched(.milliseconds(200))))
     }
@@ -216,11 +242,11 @@ extension DirectoryMachine {
 
 extension Beacon.Body {
     /// True for a body that tells nothing new to whoever has the record's version.
-    fileprivate var isRepetition: Bool {
+    var isRepetition: Bool {
         switch self {
         case .digest(let heads): heads.isEmpty
         case .record: true
-        case .part, .request, .goodbye: false
+        case .part, .request, .goodbye, .table: false
         }
     }
 }

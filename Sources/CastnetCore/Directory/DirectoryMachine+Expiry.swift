@@ -1,70 +1,165 @@
+/// When this node asks suspects for a sign of life: in turn, and not while others ask.
+struct LifeQuestions: Sendable {
+    /// Meant for then; nil: there is nobody to ask for.
+    var at: Instant?
+    /// Others ask.
+    var notBefore = Instant(nanoseconds: .min)
+    /// Between two questions, whoever asks them; answers are on their way.
+    static let pause: Duration = .milliseconds(40)
+    /// Of a turn: longer than a datagram takes, so that who comes first is heard before the next.
+    static let slot: Int64 = 10_000_000
+
+    var nextDeadline: Instant? { at.map { max($0, notBefore) } }
+}
+
 extension DirectoryMachine {
-    /// Suspects and gives up nodes that were silent, forgets those long gone; returns the names (as digests)
-    /// of the suspects to ask for a sign of life.
+    /// Something may be due then.
+    mutating func look(at instant: Instant?) { lookAt = earliest(lookAt, instant) }
+
+    /// Suspects and gives up nodes that were silent, forgets those long gone.
     ///
-    /// Signs of life only move an entry's own times, so a scan may find nothing to do and looks again when
-    /// the next entry may be due: a handful of scans per interval, whatever the group's size.
-    mutating func expire(now: Instant, _ actions: inout [DirectoryAction]) -> [UInt64] {
-        guard let due = expiryAt, due <= now else { return [] }
+    /// Signs of life only move an entry's own times, so now and then all are looked at, one after the other
+    /// as they lie in memory: some microseconds for a thousand, whatever has happened to them.
+    mutating func expire(now: Instant, _ actions: inout [DirectoryAction]) {
+        guard let due = lookAt, due <= now else { return }
         counters.add(.assemblyTimeout, assembler.expire(now: now))
-        let names = entries.filter { next(of: $0.value).map { $0 <= now } ?? false }.keys.sorted()
-        var probes: [UInt64] = []
-        for name in names {
-            if expire(name, now: now, &actions) { probes.append(Beacon.digest(ofName: name)) }
+        noticeNobodyHeard(now: now, &actions)
+        let times = times
+        var next = assembler.isEmpty ? nil : now + BeaconAssembler.age
+        var (asks, forgotten): (Bool, [String]) = (false, [])
+        for position in entries.due(times, now: now, &next) {
+            switch expire(position, times, now: now, &actions) {
+            case .nothing: next = earliest(next, entries[position].next(times))
+            case .question:
+                asks = true
+                next = earliest(next, entries.asked(position, times))
+            case .forgotten: forgotten.append(entries[position].identity.name)
+            }
         }
-        expiryAt = assembler.isEmpty ? nil : now + BeaconAssembler.age
-        for entry in entries.values { expiryAt = earliest(expiryAt, next(of: entry)) }
-        let pause = max(.milliseconds(5), rules.interval / 64)
-        expiryAt = expiryAt.map { max($0, now + pause) }
-        return Array(probes.prefix(BeaconFormat.requestEntriesMax))
+        for name in forgotten { remove(name) }
+        if asks, questions.at == nil { questions.at = now + questionTurn() }
+        lookAt = next.map { max($0, now + max(.milliseconds(5), interval / 128)) }
     }
 
-    /// When the entry needs something next.
-    private func next(of entry: DirectoryEntry) -> Instant? {
-        switch entry.state {
-        case .alive: return entry.suspicionAt(notBefore: echo.backAt)
-        case .suspect:
-            let death = echo.isSilent ? nil : entry.deathAt(notBefore: echo.backAt)
-            return earliest(earliest(death, entry.probeAt), entry.retryAt)
-        case .left, .dead: return entry.forgottenAt(after: rules.goneKept)
-        }
+    // MARK: Questions
+
+    /// This node or another has asked.
+    mutating func asked(now: Instant) {
+        questions.notBefore = now + LifeQuestions.pause + questionTurn()
     }
 
-    /// One entry that is due; true when it is to be asked.
+    private mutating func questionTurn() -> Duration {
+        .nanoseconds(turn(in: turnSlots * LifeQuestions.slot))
+    }
+
+    /// Whom to ask for now (as digests): the suspects whose turn would come before the next question. Of many
+    /// all nodes take the same ones, so that each question is one less for everybody.
+    mutating func dueQuestions(now: Instant) -> [UInt64] {
+        guard let due = questions.nextDeadline, due <= now else { return [] }
+        questions.at = nil
+        // Others may have asked for all that was due.
+        guard let first = entries.firstProbe else { return [] }
+        guard first <= now else {
+            look(at: first)
+            return []
+        }
+        var soon: [(position: Int, digest: UInt64)] = []
+        for position in entries.suspects where isSoonDue(entries[position], now: now) {
+            soon.append((position, entries[position].digest))
+        }
+        soon.sort { $0.digest < $1.digest }
+        let asked = soon.prefix(BeaconFormat.requestEntriesMax)
+        for (position, _) in asked {
+            entries[position].probeAt = now + untilNextProbe(of: entries[position], now: now)
+        }
+        self.asked(now: now)
+        if asked.count < soon.count { questions.at = now }
+        // For the next time.
+        look(at: now)
+        return asked.map(\.digest)
+    }
+
+    private func isSoonDue(_ entry: borrowing DirectoryEntry, now: Instant) -> Bool {
+        entry.probeAt.map { $0 < now + .nanoseconds(probePause(of: entry)) } ?? false
+    }
+
+    /// A vouched node is asked for as long as it is silent, but no more than its beacons would cost.
+    private mutating func untilNextProbe(of entry: DirectoryEntry, now: Instant) -> Duration {
+        let silence = now - (entry.heard ?? entry.since)
+        return silence < entry.interval * 3 ? nextProbe(of: entry) : entry.interval
+    }
+
+    /// What the times of all entries depend on.
+    private var times: DirectoryEntry.Times {
+        .init(
+            patience: patience, notBefore: echo.backAt, mayDie: !echo.isSilent, goneKept: goneKept)
+    }
+
+    private enum Due { case nothing, question, forgotten }
+
+    /// One entry that is due.
     private mutating func expire(
-        _ name: String, now: Instant, _ actions: inout [DirectoryAction]
-    ) -> Bool {
-        guard let entry = entries[name] else { return false }
-        switch entry.state {
+        _ position: Int, _ times: DirectoryEntry.Times, now: Instant, _ actions: inout [DirectoryAction]
+    ) -> Due {
+        switch entries[position].state {
         case .alive:
-            setState(name, .suspect, now: now)
-            let probe = now + jitter(entry.interval / 10)
-            entries[name]?.probeAt = probe
+            setState(at: position, .suspect, now: now)
+            entries[position].probeAt = max(now, entries[position].probeAt ?? now)
             counters.add(.suspected)
-            actions.append(.changed(.suspected(entry.identity, .silent)))
-            return false
+            actions.append(.changed(.suspected(entries[position].identity, .silent)))
+            return .nothing
         case .suspect:
-            if !echo.isSilent, let death = entry.deathAt(notBefore: echo.backAt), death <= now {
-                setState(name, .dead, now: now)
-                fallBack(name)
+            if times.mayDie, let death = entries[position].deathAt(notBefore: times.notBefore), death <= now {
+                setState(at: position, .dead, now: now)
+                fallBack(at: position)
                 counters.add(.died)
-                actions.append(.changed(.died(entry.identity)))
-                return false
+                actions.append(.changed(.died(entries[position].identity)))
+                return .nothing
             }
-            if let retry = entry.retryAt, retry <= now {
-                entries[name]?.unreachable = false
-                setState(name, .alive, now: now)
-                actions.append(.changed(.refuted(entry.identity)))
-                return false
+            if let retry = entries[position].retryAt, retry <= now {
+                entries[position].unreachable = false
+                setState(at: position, .alive, now: now)
+                actions.append(.changed(.refuted(entries[position].identity)))
+                return .nothing
             }
-            // A vouched node is asked for as long as it is silent, but no more than its beacons would cost.
-            let silence = now - (entry.heard ?? entry.since)
-            let pause = silence < entry.interval * 3 ? entry.interval * 3 / 10 : entry.interval
-            entries[name]?.probeAt = now + pause
-            return rules.beacons
+            if rules.beacons { return .question }
+            entries[position].probeAt = now + entries[position].interval
+            return .nothing
         case .left, .dead:
-            remove(name)
-            return false
+            return .forgotten
         }
     }
+
+    /// Says once that nobody's beacons come any more, though nodes that sent some live: by now those that
+    /// only beacons told of are given up.
+    private mutating func noticeNobodyHeard(now: Instant, _ actions: inout [DirectoryAction]) {
+        guard !hearing.isSilent, !echo.isSilent, let heardAt = hearing.heardAt, now - heardAt > interval * 3
+        else { return }
+        let kept = entries.entries.count { $0.isPresent && $0.sources.contains(.beacon) }
+        guard kept > 0 else { return }
+        hearing.isSilent = true
+        actions.append(.changed(.othersSilent(age: now - heardAt, kept: kept)))
+    }
+
+    // MARK: Patience
+
+    /// How many beacons in a row may be missing before a node is suspect. The group has presentCount² pairs
+    /// that miss one now and then, each with a question and an answer that all hear: in a large group only
+    /// what is rare may be asked about.
+    var patience: Int { presentCount <= 128 ? 1 : presentCount <= 512 ? 2 : 3 }
+
+    /// Between two questions about one suspect: there is less time for more of them where it became one late.
+    /// In nanoseconds: this is asked for each name of each question.
+    private func probePause(of entry: borrowing DirectoryEntry) -> Int64 {
+        entry.intervalNanoseconds / 100 * (patience < 3 ? 30 : 4)
+    }
+
+    /// Until the next of them, whoever asks it.
+    mutating func nextProbe(of entry: borrowing DirectoryEntry) -> Duration {
+        let half = probePause(of: entry) / 2
+        return .nanoseconds(half + turn(in: half))
+    }
+
+    /// How long a node that is gone is remembered: what the slowest to notice tells of it is old by then.
+    var goneKept: Duration { max(rules.goneKept, interval * 4) }
 }

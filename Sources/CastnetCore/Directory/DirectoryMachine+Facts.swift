@@ -63,7 +63,7 @@ extension DirectoryMachine {
         setState(name, .suspect, now: now)
         let probe = now + jitter(.milliseconds(20))
         if entry.sources.contains(.beacon) { entries[name]?.probeAt = probe }
-        expiryAt = earliest(expiryAt, probe)
+        look(at: probe)
         guard isNews else { return }
         counters.add(.suspected)
         actions.append(.changed(.suspected(entry.identity, reason)))
@@ -83,7 +83,11 @@ extension DirectoryMachine {
         if record.identity.incarnation == Incarnation(0) {
             discoveredByName(record, now: now, &actions)
         } else if let left = entries[name]?.leftIncarnation, record.identity.incarnation <= left {
-            counters.add(.stale)
+            if entries[name]?.isWithdrawn == true, record.identity.incarnation == left {
+                comeBack(record, now: now, &actions)
+            } else {
+                counters.add(.stale)
+            }
         } else {
             apply(record, source: .discovery, interval: rules.interval, now: now, &actions)
         }
@@ -96,6 +100,24 @@ extension DirectoryMachine {
             heard(name, interval: nil, now: now, &actions)
         }
         return actions
+    }
+
+    /// A source tells again of a start that it had dropped: its record had expired, say, while the node could
+    /// not reach the store.
+    private mutating func comeBack(
+        _ record: NodeRecord, now: Instant, _ actions: inout [DirectoryAction]
+    ) {
+        let name = record.identity.name
+        entries[name]?.leftIncarnation = nil
+        entries[name]?.isWithdrawn = false
+        if let known = entries[name]?.record, known.version <= record.version {
+            replaceRecord(name, by: record)
+        }
+        entries[name]?.unreachable = false
+        setState(name, .alive, now: now)
+        counters.add(.refuted)
+        actions.append(.changed(.refuted(record.identity)))
+        compareChannels(name, &actions)
     }
 
     private mutating func discoveredByName(
@@ -132,7 +154,9 @@ extension DirectoryMachine {
         entries[name]?.sources.remove(.discovery)
         if !entry.sources.contains(.fixed) { entries[name]?.base = nil }
         guard entry.sources.isDisjoint(with: [.fixed, .beacon]) else { return actions }
+        let saidGoodbye = entry.state == .left && !entry.isWithdrawn
         leave(entry.identity, now: now, &actions)
+        entries[name]?.isWithdrawn = !saidGoodbye
         // A name without an incarnation may be told of again at any time.
         if entry.identity.incarnation == Incarnation(0) { entries[name]?.leftIncarnation = nil }
         return actions

@@ -7,8 +7,9 @@ extension DirectoryMachine {
         let name = record.identity.name
         guard let entry = entries[name] else {
             guard makeRoom(&actions) else { return }
-            var entry = DirectoryEntry(record: record, sources: source, interval: interval, now: now)
-            entry.heard = source == .beacon ? now : nil
+            let sources: RecordSources = source == .seeds ? [.seeds, .beacon] : source
+            var entry = DirectoryEntry(record: record, sources: sources, interval: interval, now: now)
+            entry.heard = sources.contains(.beacon) ? now : nil
             wants.satisfied(record.identity, version: record.version)
             insert(entry)
             counters.add(.joined)
@@ -26,7 +27,7 @@ extension DirectoryMachine {
         wants.satisfied(record.identity, version: record.version)
         assembler.discard(name)
         replaceRecord(name, by: record)
-        entries[name]?.sources.insert(source)
+        entries[name]?.sources.insert(source == .seeds ? .beacon : source)
         actions.append(.changed(.updated(record.identity)))
         compareChannels(name, &actions)
         if entry.record.version == 0 || entry.identity != record.identity { welcome(source, now: now) }
@@ -59,6 +60,7 @@ extension DirectoryMachine {
         entries[identity.name]?.links = 0
         entries[identity.name]?.unreachable = false
         entries[identity.name]?.leftIncarnation = nil
+        entries[identity.name]?.isWithdrawn = false
         entries[identity.name]?.reportedChannels = [:]
         if old.incarnation == Incarnation(0) {
             actions.append(.changed(wasPresent ? .updated(identity) : .joined(identity)))
@@ -74,41 +76,67 @@ extension DirectoryMachine {
     mutating func heard(
         _ name: String, interval: Duration?, now: Instant, _ actions: inout [DirectoryAction]
     ) {
-        guard let entry = entries[name] else { return }
-        entries[name]?.heard = now
-        if interval == nil { entries[name]?.linkHeard = now }
+        guard let position = entries.position(of: name) else { return }
+        let (had, lasted) = (entries[position].sources, entries[position].interval)
+        entries[position].heard = now
         if let interval {
-            entries[name]?.interval = interval
-            entries[name]?.sources.insert(.beacon)
-            if !entry.sources.contains(.beacon) { expiryAt = earliest(expiryAt, now + interval) }
+            entries[position].interval = interval
+            entries[position].sources.insert(.beacon)
+            entries[position].sources.remove(.seeds)
+            if !had.contains(.beacon) || interval < lasted { look(at: now + interval) }
+        } else {
+            entries[position].linkHeard = now
         }
-        guard entry.state != .alive || entry.unreachable else { return }
-        entries[name]?.unreachable = false
-        setState(name, .alive, now: now)
-        expiryAt = earliest(expiryAt, now + (interval ?? entry.interval))
+        guard entries[position].state != .alive || entries[position].unreachable else { return }
+        entries[position].unreachable = false
+        setState(at: position, .alive, now: now)
+        look(at: now + (interval ?? lasted))
         counters.add(.refuted)
-        actions.append(.changed(.refuted(entry.identity)))
+        actions.append(.changed(.refuted(entries[position].identity)))
+    }
+
+    /// Another node heard it at `instant`: a sign of life, but none that it can be reached from here.
+    mutating func witnessed(
+        _ name: String, at instant: Instant, interval: Duration, now: Instant,
+        _ actions: inout [DirectoryAction]
+    ) {
+        guard let position = entries.position(of: name),
+            instant > entries[position].heard ?? Instant(nanoseconds: .min)
+        else { return }
+        entries[position].heard = instant
+        entries[position].interval = interval
+        entries[position].sources.insert(.beacon)
+        look(at: now + interval)
+        // Whoever was heard so long ago that it is suspect is no news.
+        let (state, isReachable) = (entries[position].state, !entries[position].unreachable)
+        guard state == .dead || (state == .suspect && isReachable), now - instant < interval * 3 / 2 else {
+            return
+        }
+        setState(at: position, .alive, now: now)
+        counters.add(.refuted)
+        actions.append(.changed(.refuted(entries[position].identity)))
     }
 
     /// The node stopped in order, or its last source took it back.
     mutating func leave(_ identity: NodeIdentity, now: Instant, _ actions: inout [DirectoryAction]) {
         guard let entry = entries[identity.name] else { return }
         entries[identity.name]?.leftIncarnation = identity.incarnation
+        entries[identity.name]?.isWithdrawn = false
         guard entry.state != .left else { return }
         wants.forget(identity.name)
         assembler.discard(identity.name)
         setState(identity.name, .left, now: now)
-        fallBack(identity.name)
+        if let position = entries.position(of: identity.name) { fallBack(at: position) }
         counters.add(.left)
         actions.append(.changed(.left(identity)))
     }
 
     /// What static sources say is all that is left of a node that is gone: its next hello names it anew.
-    mutating func fallBack(_ name: String) {
-        entries[name]?.links = 0
-        guard let base = entries[name]?.base else { return }
-        entries[name]?.sources.subtract([.beacon, .link])
-        replaceRecord(name, by: base)
+    mutating func fallBack(at position: Int) {
+        entries[position].links = 0
+        guard let base = entries[position].base else { return }
+        entries[position].sources.subtract([.beacon, .link])
+        replaceRecord(entries[position].identity.name, by: base)
     }
 
     // MARK: The table
@@ -117,13 +145,13 @@ extension DirectoryMachine {
         entries[entry.identity.name] = entry
         presentCount += 1
         index.insert(entry.record)
-        expiryAt = earliest(expiryAt, entry.suspicionAt(notBefore: echo.backAt))
+        look(at: entry.suspicionAt(after: patience, notBefore: echo.backAt))
     }
 
     mutating func remove(_ name: String) {
-        guard let entry = entries.removeValue(forKey: name) else { return }
+        guard let entry = entries.remove(name) else { return }
         if entry.isPresent { presentCount -= 1 }
-        suspects.remove(name)
+        if entry.state == .suspect { suspectCount -= 1 }
         index.remove(entry.record)
     }
 
@@ -135,19 +163,21 @@ extension DirectoryMachine {
     }
 
     mutating func setState(_ name: String, _ state: NodeState, now: Instant) {
-        guard let entry = entries[name] else { return }
-        entries[name]?.state = state
-        if entry.state != state { entries[name]?.since = now }
-        let isPresent = state == .alive || state == .suspect
-        if entry.isPresent != isPresent { presentCount += isPresent ? 1 : -1 }
-        if state == .suspect {
-            suspects.insert(name)
-        } else {
-            suspects.remove(name)
-            entries[name]?.probeAt = nil
+        if let position = entries.position(of: name) { setState(at: position, state, now: now) }
+    }
+
+    mutating func setState(at position: Int, _ state: NodeState, now: Instant) {
+        let (old, wasPresent) = (entries[position].state, entries[position].isPresent)
+        if old != state {
+            entries[position].state = state
+            entries[position].since = now
         }
-        if !isPresent { expiryAt = earliest(expiryAt, now + rules.goneKept) }
-        index.touch(entry.record)
+        let isPresent = entries[position].isPresent
+        if wasPresent != isPresent { presentCount += isPresent ? 1 : -1 }
+        if old == .suspect { suspectCount -= 1 }
+        if state == .suspect { suspectCount += 1 } else { entries[position].probeAt = nil }
+        if !isPresent { look(at: now + goneKept) }
+        index.touch(entries[position].record)
     }
 
     /// True when one more node may be taken in; the one gone longest makes room.
@@ -156,7 +186,7 @@ extension DirectoryMachine {
             isLimitTold = false
             return true
         }
-        let gone = entries.values.lazy.filter { !$0.isPresent && !$0.isVouched }
+        let gone = entries.entries.lazy.filter { !$0.isPresent && !$0.isVouched }
         if let oldest = gone.min(by: { ($0.since, $0.identity.name) < ($1.since, $1.identity.name) }) {
             remove(oldest.identity.name)
             return true

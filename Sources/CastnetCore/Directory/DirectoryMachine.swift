@@ -9,6 +9,8 @@ package struct DirectoryMachine: ~Copyable {
         package var beacons = true
         /// The time between two beacons of one node in a small group.
         package var interval: Duration = .seconds(1)
+        /// Where tables are compared over links; empty: they are not.
+        package var seeds: [HostPort] = []
         package var membersMax = 16_384
         /// What all nodes' digests together may come to; a larger group has a longer interval.
         package var packetsPerSecond = 400
@@ -40,24 +42,39 @@ package struct DirectoryMachine: ~Copyable {
         static let pause: Duration = .milliseconds(100)
     }
 
+    /// Whether any other node's beacons come, while other nodes are known to live.
+    struct Hearing {
+        var heardAt: Instant?
+        var isSilent = false
+    }
+
     let rules: Rules
     let cluster: UInt64
     /// The own record, as announced.
     package internal(set) var own: NodeRecord
-    var entries: [String: DirectoryEntry] = [:]
+    var entries = NodeTable()
     /// Entries in state alive or suspect.
     var presentCount = 0
-    var suspects: Set<String> = []
+    /// Entries in state suspect.
+    var suspectCount = 0
     var index = MemberIndex()
     var schedule = BeaconSchedule()
     var wants = RecordWants()
     var assembler = BeaconAssembler()
+    var telling = TableTelling()
+    var exchange = TableExchange()
+    var traffic = Traffic()
+    /// Of digests only.
+    var digests = Traffic()
     var heads: [Beacon.Head] = []
     var echo = Echo()
+    var hearing = Hearing()
     var phase = Phase.created
+    var startedAt = Instant(nanoseconds: .max)
     var ownRival: DirectoryEntry.Rival?
-    /// When an entry, a probe or a half-assembled record may need something; not later than that.
-    var expiryAt: Instant?
+    /// When an entry or a half-assembled record may need something; not later than that.
+    var lookAt: Instant?
+    var questions = LifeQuestions()
     var isLimitTold = false
     var generator: SeededGenerator
     package internal(set) var counters = DirectoryCounters()
@@ -129,10 +146,11 @@ package struct DirectoryMachine: ~Copyable {
 
     /// Every known node, the own one included, ordered by name.
     package func nodes(now: Instant) -> [DirectoryNode] {
-        entries.values.map { entry in
+        entries.entries.map { entry in
             DirectoryNode(
                 record: entry.record, state: entry.state, age: now - entry.known,
                 heard: entry.heard.map { now - $0 }, sources: entry.sources,
+                discoverers: entry.discoverers,
                 unreachable: entry.unreachable, links: entry.links)
         }.sorted { $0.record.identity.name < $1.record.identity.name }
     }
@@ -142,7 +160,8 @@ package struct DirectoryMachine: ~Copyable {
     /// Begins to announce and to ask.
     package mutating func start(now: Instant) -> [DirectoryAction] {
         guard phase == .created else { return [] }
-        phase = .running
+        (phase, startedAt) = (.running, now)
+        exchangeSoon(now: now)
         guard rules.beacons else { return [] }
         schedule.replace(own.beaconBodies())
         announce(from: now, within: .milliseconds(10))
@@ -168,10 +187,13 @@ package struct DirectoryMachine: ~Copyable {
         own = next
         entries[own.identity.name]?.record = next
         var actions: [DirectoryAction] = []
-        if haveChannelsChanged { for name in entries.keys.sorted() { compareChannels(name, &actions) } }
+        if haveChannelsChanged {
+            for entry in entries.entries { compareChannels(entry.identity.name, &actions) }
+        }
+        if phase == .running { exchangeSoon(now: now) }
         guard phase == .running, rules.beacons else { return actions }
         schedule.replace(own.beaconBodies())
-        let gap = schedule.lastFull.map { $0 + stretched(.milliseconds(50)) } ?? now
+        let gap = schedule.lastFull.map { $0 + traffic.stretched(.milliseconds(50), now: now) } ?? now
         announce(from: max(now, gap), within: .milliseconds(5))
         return actions
     }
@@ -186,12 +208,14 @@ package struct DirectoryMachine: ~Copyable {
             phase = .stopped
             return [.stopped]
         case .running where rules.beacons:
+            let told = tellOfLeaving()
             phase = .stopping(second: now + .milliseconds(20))
             schedule.clear()
-            return [.send(beacon(.goodbye))]
+            return told + [.send(beacon(.goodbye))]
         case .running:
+            let told = tellOfLeaving()
             phase = .stopped
-            return [.stopped]
+            return told + [.stopped]
         case .stopping, .stopped:
             return []
         }
@@ -203,7 +227,12 @@ package struct DirectoryMachine: ~Copyable {
         switch phase {
         case .created, .stopped: nil
         case .stopping(let second): second
-        case .running: earliest(earliest(schedule.nextDeadline, expiryAt), wants.nextDeadline)
+        case .running:
+            earliest(
+                earliest(
+                    earliest(schedule.nextDeadline, lookAt), earliest(exchange.at, questions.nextDeadline)),
+                earliest(wants.nextDeadline.map { max($0, telling.episode?.end ?? $0) }, telling.nextDeadline)
+            )
         }
     }
 
@@ -215,9 +244,10 @@ package struct DirectoryMachine: ~Copyable {
             return [.send(beacon(.goodbye)), .stopped]
         }
         guard phase == .running else { return [] }
-        let probes = expire(now: now, &actions)
+        expire(now: now, &actions)
+        exchange(now: now, &actions)
         guard rules.beacons else { return actions }
-        let (parts, answered) = schedule.dueParts(now: now)
+        let (parts, answered) = schedule.dueParts(now: now, stretch: traffic.stretch(now: now))
         if answered { counters.add(.answersSent) }
         for part in parts { send(part, now: now, &actions) }
         if schedule.lifeAt.map({ $0 <= now }) == true || schedule.digestAt.map({ $0 <= now }) == true {
@@ -225,22 +255,29 @@ package struct DirectoryMachine: ~Copyable {
             send(.digest(heads), now: now, &actions)
         }
         if schedule.joinRoundDue(now: now) { askEveryone(now: now, &actions) }
-        let wanted = wants.due(now: now, pause: stretched(.milliseconds(120)))
-        if !wanted.isEmpty { ask(.records(wanted), now: now, &actions) }
-        if !probes.isEmpty { ask(.life(probes), now: now, &actions) }
+        if telling.quietUntil(now: now) == nil {
+            let wanted = wants.due(now: now, gather: wantsWindow, pause: wantsWindow * 8)
+            if !wanted.isEmpty { ask(.records(wanted), now: now, &actions) }
+        }
+        let suspects = dueQuestions(now: now)
+        if !suspects.isEmpty { ask(.life(suspects), now: now, &actions) }
+        tell(now: now, &actions)
         return actions
     }
 
-    /// Asks for every record this node does not have. Once it knows more nodes than one request can name,
-    /// the rest is learnt from digests.
+    /// Asks for every record this node does not have. Once it knows more nodes than one request can name, it
+    /// asks for the table of all, if it still hears many strangers.
     private mutating func askEveryone(now: Instant, _ actions: inout [DirectoryAction]) {
-        let known = entries.values.lazy.filter {
+        let known = entries.entries.lazy.filter {
             $0.sources.contains(.beacon) && $0.isPresent && $0.record.version > 0
         }
         guard known.prefix(BeaconFormat.requestEntriesMax + 1).count <= BeaconFormat.requestEntriesMax else {
             schedule.joinRounds = []
+            if telling.isWanted { ask(.everyone(except: []), now: now, &actions) }
+            telling.isWanted = false
             return
         }
+        telling.isWanted = false
         let digests = known.map { Beacon.digest(of: $0.identity, version: $0.record.version) }
         ask(.everyone(except: digests.sorted()), now: now, &actions)
     }
@@ -253,8 +290,12 @@ package struct DirectoryMachine: ~Copyable {
     }
 
     /// Every datagram is also a sign of life, so it moves the next digest.
-    private mutating func send(_ body: Beacon.Body, now: Instant, _ actions: inout [DirectoryAction]) {
-        schedule.digestAt = now + nextPause()
+    mutating func send(_ body: Beacon.Body, now: Instant, _ actions: inout [DirectoryAction]) {
+        // Who misses that the interval is much longer now takes this node for dead before the next beacon.
+        let isMuchLonger = schedule.told.map { interval > $0 * 17 / 10 } ?? false
+        schedule.digestAt =
+            now + (isMuchLonger ? generator.jitter(.milliseconds(100), in: 0.5...1.5) : nextPause())
+        schedule.told = interval
         counters.add(.sent)
         actions.append(.send(beacon(body)))
         guard echo.counted.map({ now - $0 >= Echo.pause }) ?? true else { return }
@@ -266,7 +307,7 @@ package struct DirectoryMachine: ~Copyable {
         }
     }
 
-    private func beacon(_ body: Beacon.Body) -> Beacon {
+    func beacon(_ body: Beacon.Body) -> Beacon {
         Beacon(
             cluster: cluster, sender: own.identity, recordVersion: own.version, interval: interval, body: body
         )
@@ -280,7 +321,8 @@ package struct DirectoryMachine: ~Copyable {
     /// The own interval, scaled to the group.
     package var interval: Duration {
         max(
-            rules.interval,
+            // Word of mouth takes its time.
+            exchanges && !rules.beacons ? rules.interval * 2 : rules.interval,
             Self.scaled(.seconds(1), Double(presentCount) / Double(max(1, rules.packetsPerSecond))))
     }
 
@@ -297,11 +339,29 @@ package struct DirectoryMachine: ~Copyable {
 
     func stretched(_ duration: Duration) -> Duration { Self.scaled(duration, crowd) }
 
+    /// In which somebody asks for a record that was missed; in a large group long against a datagram's way.
+    var wantsWindow: Duration { isCrowd ? .seconds(1) : .milliseconds(15) }
+
+    /// A random time up to `window` for something that all nodes mean to do and one has to: few times are
+    /// early, so that whoever comes first is heard before the next.
+    mutating func turn(in window: Duration) -> Duration { .nanoseconds(turn(in: window.nanoseconds)) }
+
+    /// So many slots has every turn's window: the first is for one node or two, each for twice as many.
+    var turnSlots: Int64 { Int64(Int.bitWidth - max(2, presentCount).leadingZeroBitCount + 1) }
+
+    /// The same, in nanoseconds.
+    mutating func turn(in window: Int64) -> Int64 {
+        let slots = turnSlots
+        let slot = max(0, slots - 1 - Int64(generator.next().trailingZeroBitCount))
+        let width = window / slots
+        return width * slot + Int64(generator.next() % UInt64(max(1, width)))
+    }
+
     /// A random time up to `duration`.
     mutating func jitter(_ duration: Duration) -> Duration { generator.jitter(duration, in: 0...1) }
 
     /// Until the next digest: never more than the announced interval.
-    private mutating func nextPause() -> Duration { generator.jitter(interval, in: 0.85...1) }
+    private mutating func nextPause() -> Duration { generator.jitter(interval, in: 0.86...0.90) }
 
     private mutating func announce(from start: Instant, within: Duration) {
         let first = start + jitter(within)
@@ -309,7 +369,7 @@ package struct DirectoryMachine: ~Copyable {
             (.milliseconds(50), .milliseconds(30)), (.milliseconds(130), .milliseconds(50)),
             (.milliseconds(280), .milliseconds(60)),
         ]
-        let repeats = pauses.map { first + stretched($0.0 + jitter($0.1)) }
+        let repeats = pauses.map { first + $0.0 + jitter($0.1) }
         schedule.announce(at: first, repeats: repeats)
     }
 }

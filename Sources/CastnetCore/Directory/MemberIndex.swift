@@ -1,6 +1,9 @@
-/// Who serves and who subscribes what, by topic, with the finished member lists cached until they change.
+/// Who serves and who subscribes the topics this node uses, with the finished member lists cached until they
+/// change.
 ///
-/// It holds names only; the lists are made of the entries handed in.
+/// A topic is in use from the first time it is asked for: then the table is searched once, and what changes
+/// is followed from there on. Of ten thousand nodes' topics a node keeps its own dozen. It holds names only;
+/// the lists are made of the table handed in.
 struct MemberIndex: Sendable {
     /// The members of one topic, ordered by node and server name: all, and all but the own node.
     struct View: Sendable {
@@ -8,71 +11,82 @@ struct MemberIndex: Sendable {
         var others: [Member]
     }
 
-    /// Topics with a cached view; past it the cache starts anew.
-    static let cachedTopicsMax = 8192
+    private struct Used: Sendable {
+        var servers: Set<String> = []
+        var hearers: Set<String> = []
+        var serving: View?
+        var hearing: View?
 
-    private var servers: [Topic: Set<String>] = [:]
-    private var exact: [Topic: Set<String>] = [:]
-    private var patterns: [TopicPattern: Set<String>] = [:]
-    private var servingViews: [Topic: View] = [:]
-    private var hearingViews: [Topic: View] = [:]
+        mutating func dropViews() { (serving, hearing) = (nil, nil) }
+    }
+
+    /// Topics in use; past it all are forgotten, and each is searched for again.
+    static let topicsMax = 65_536
+
+    private var used: [Topic: Used] = [:]
 
     /// Grows with every change that can alter a view.
     private(set) var version: UInt64 = 0
 
-    mutating func insert(_ record: NodeRecord) { update(record, adding: true) }
-
-    mutating func remove(_ record: NodeRecord) { update(record, adding: false) }
-
-    /// Drops the views a node is part of: its addresses or its state changed, its topics did not.
-    mutating func touch(_ record: NodeRecord) {
-        version += 1
-        for service in record.services {
-            servingViews[service.topic] = nil
-            hearingViews[service.topic] = nil
+    mutating func insert(_ record: NodeRecord) {
+        let name = record.identity.name
+        change(record) { topic, serves in
+            if serves { topic.servers.insert(name) }
+            topic.hearers.insert(name)
         }
-        for pattern in record.subscriptions { dropViews(heardBy: pattern) }
     }
 
-    private mutating func update(_ record: NodeRecord, adding: Bool) {
+    mutating func remove(_ record: NodeRecord) {
         let name = record.identity.name
-        touch(record)
-        for service in record.services { Self.change(&servers, service.topic, name, adding) }
+        change(record) { topic, _ in
+            topic.servers.remove(name)
+            topic.hearers.remove(name)
+        }
+    }
+
+    /// Drops the views a node is part of: its addresses or its state changed, its topics did not.
+    mutating func touch(_ record: NodeRecord) { change(record) { _, _ in } }
+
+    /// Changes every topic in use that the node serves or subscribes, by the latter last.
+    private mutating func change(_ record: NodeRecord, _ body: (inout Used, _ serves: Bool) -> Void) {
+        version += 1
+        guard !used.isEmpty else { return }
+        func change(_ topic: Topic, serves: Bool) {
+            guard let index = used.index(forKey: topic) else { return }
+            used.values[index].dropViews()
+            body(&used.values[index], serves)
+        }
+        for service in record.services { change(service.topic, serves: true) }
         for pattern in record.subscriptions {
             if pattern.isExact {
-                Self.change(&exact, Topic(unchecked: pattern.text), name, adding)
+                change(Topic(unchecked: pattern.text), serves: false)
             } else {
-                Self.change(&patterns, pattern, name, adding)
+                for topic in used.keys where pattern.matches(topic) { change(topic, serves: false) }
             }
         }
     }
 
-    private static func change<Key: Hashable>(
-        _ table: inout [Key: Set<String>], _ key: Key, _ name: String, _ adding: Bool
-    ) {
-        if adding {
-            table[key, default: []].insert(name)
-        } else {
-            table[key]?.remove(name)
-            if table[key]?.isEmpty == true { table[key] = nil }
+    /// Takes the topic into use.
+    private mutating func use(_ topic: Topic, _ table: NodeTable) -> Used {
+        if let known = used[topic] { return known }
+        var new = Used()
+        for entry in table.entries where entry.record.hears(topic) {
+            new.hearers.insert(entry.identity.name)
+            if entry.record.serves(topic) { new.servers.insert(entry.identity.name) }
         }
-    }
-
-    private mutating func dropViews(heardBy pattern: TopicPattern) {
-        if pattern.isExact {
-            hearingViews[Topic(unchecked: pattern.text)] = nil
-        } else {
-            for topic in hearingViews.keys where pattern.matches(topic) { hearingViews[topic] = nil }
-        }
+        if used.count >= Self.topicsMax { used.removeAll() }
+        used[topic] = new
+        return new
     }
 
     /// Members that serve `topic`, one per node and server name: those that can be reached; where there is
     /// none those that could not be reached lately; where there is none either, nodes that are gone but that
     /// a static source still vouches for.
-    mutating func serving(_ topic: Topic, entries: [String: DirectoryEntry], own: String) -> View {
-        if let view = servingViews[topic] { return view }
+    mutating func serving(_ topic: Topic, entries: NodeTable, own: String) -> View {
+        let known = use(topic, entries)
+        if let view = known.serving { return view }
         var (reachable, unreachable, vouched): ([Member], [Member], [Member]) = ([], [], [])
-        for name in (servers[topic] ?? []).sorted() {
+        for name in known.servers.sorted() {
             guard let entry = entries[name] else { continue }
             let names = Set(entry.record.services.lazy.filter { $0.topic == topic }.map(\.server)).sorted()
             let members = names.map { Member(of: entry.record, server: $0, serves: true) }
@@ -84,26 +98,22 @@ struct MemberIndex: Sendable {
         }
         let best = reachable.isEmpty ? (unreachable.isEmpty ? vouched : unreachable) : reachable
         let view = Self.view(best, own: own)
-        if servingViews.count >= Self.cachedTopicsMax { servingViews.removeAll() }
-        servingViews[topic] = view
+        used[topic]?.serving = view
         return view
     }
 
     /// Nodes that serve or subscribe `topic`, each once.
-    mutating func hearing(_ topic: Topic, entries: [String: DirectoryEntry], own: String) -> View {
-        if let view = hearingViews[topic] { return view }
-        let serving = servers[topic] ?? []
-        var names = serving.union(exact[topic] ?? [])
-        for (pattern, subscribers) in patterns where pattern.matches(topic) { names.formUnion(subscribers) }
+    mutating func hearing(_ topic: Topic, entries: NodeTable, own: String) -> View {
+        let known = use(topic, entries)
+        if let view = known.hearing { return view }
         var members: [Member] = []
-        for name in names.sorted() {
+        for name in known.hearers.sorted() {
             guard let entry = entries[name], entry.isPresent else { continue }
             let server = entry.record.services.lazy.filter { $0.topic == topic }.map(\.server).min()
             members.append(Member(of: entry.record, server: server ?? name, serves: server != nil))
         }
         let view = Self.view(members, own: own)
-        if hearingViews.count >= Self.cachedTopicsMax { hearingViews.removeAll() }
-        hearingViews[topic] = view
+        used[topic]?.hearing = view
         return view
     }
 

@@ -1,26 +1,57 @@
 /// What a node tells the others about itself; a larger version of the same incarnation replaces a smaller
 /// one.
+///
+/// A reference to fields that never change: copies share them, so that a table of thousands of nodes is
+/// small.
+@dynamicMemberLookup
 package struct NodeRecord: Hashable, Sendable {
-    package var identity: NodeIdentity
-    package var version: UInt64
-    package var cluster: String
-    package var instance: String?
-    /// Where its TCP listener can be reached, best first.
-    package var addresses: [HostPort]
-    /// Its Unix-domain listener, for peers with the same ``hostID``.
-    package var unixPath: String?
-    /// A digest of boot id and network namespace: equal where a socket path means the same socket.
-    package var hostID: UInt64
-    /// Exact topics it serves.
-    package var services: [Service]
-    /// Patterns it subscribes.
-    package var subscriptions: [TopicPattern]
-    /// Channels it uses.
-    package var channels: [Channel]
+    private var shared: Shared<Fields>
+
+    package struct Fields: Hashable, Sendable {
+        package var identity: NodeIdentity
+        package var version: UInt64
+        package var cluster: String
+        package var instance: String? = nil
+        /// Where its TCP listener can be reached, best first.
+        package var addresses: [HostPort] = []
+        /// Its Unix-domain listener, for peers with the same ``hostID``.
+        package var unixPath: String? = nil
+        /// A digest of boot id and network namespace: equal where a socket path means the same socket.
+        package var hostID: UInt64 = 0
+        /// Exact topics it serves.
+        package var services: [Service] = []
+        /// Patterns it subscribes.
+        package var subscriptions: [TopicPattern] = []
+        /// Channels it uses.
+        package var channels: [Channel] = []
+    }
+
+    package var fields: Fields { shared.value }
+
+    package subscript<Value>(dynamicMember field: WritableKeyPath<Fields, Value>) -> Value {
+        get { fields[keyPath: field] }
+        set {
+            var next = fields
+            next[keyPath: field] = newValue
+            shared = Shared(next)
+        }
+    }
+
+    /// The two that every beacon is compared with.
+    package var identity: NodeIdentity {
+        get { shared.value.identity }
+        set { self[dynamicMember: \.identity] = newValue }
+    }
+    package var version: UInt64 {
+        get { shared.value.version }
+        set { self[dynamicMember: \.version] = newValue }
+    }
+
+    package func serves(_ topic: Topic) -> Bool { self.services.contains { $0.topic == topic } }
 
     /// True when a fanout on `topic` is for this node.
     package func hears(_ topic: Topic) -> Bool {
-        services.contains { $0.topic == topic } || subscriptions.contains { $0.matches(topic) }
+        serves(topic) || self.subscriptions.contains { $0.matches(topic) }
     }
 
     /// A topic served under a server name.
@@ -50,21 +81,18 @@ package struct NodeRecord: Hashable, Sendable {
         }
     }
 
+    package init(_ fields: Fields) { shared = Shared(fields) }
+
     package init(
         identity: NodeIdentity, version: UInt64 = 1, cluster: String = "default", instance: String? = nil,
         addresses: [HostPort] = [], unixPath: String? = nil, hostID: UInt64 = 0, services: [Service] = [],
         subscriptions: [TopicPattern] = [], channels: [Channel] = []
     ) {
-        self.identity = identity
-        self.version = version
-        self.cluster = cluster
-        self.instance = instance
-        self.addresses = addresses
-        self.unixPath = unixPath
-        self.hostID = hostID
-        self.services = services
-        self.subscriptions = subscriptions
-        self.channels = channels
+        self.init(
+            Fields(
+                identity: identity, version: version, cluster: cluster, instance: instance,
+                addresses: addresses, unixPath: unixPath, hostID: hostID, services: services,
+                subscriptions: subscriptions, channels: channels))
     }
 }
 

@@ -40,6 +40,7 @@ struct RecordWants: Sendable {
 
     /// The record came, in this version.
     mutating func satisfied(_ identity: NodeIdentity, version: UInt64) {
+        guard !wants.isEmpty else { return }
         let key = Beacon.digest(ofName: identity.name)
         guard let want = wants[key], (want.incarnation, want.version) <= (identity.incarnation, version)
         else {
@@ -55,11 +56,13 @@ struct RecordWants: Sendable {
         for key in keys where (wants[key]?.dueAt ?? instant) < instant { wants[key]?.dueAt = instant }
     }
 
-    /// What to ask for now; each is asked again after `pause` until its attempts are used up.
-    mutating func due(now: Instant, pause: Duration) -> [UInt64] {
+    /// What to ask for now, and what is due within `gather`: one question does for all; each is asked again
+    /// after `pause` until its attempts are used up.
+    mutating func due(now: Instant, gather: Duration, pause: Duration) -> [UInt64] {
         guard let next = nextDeadline, next <= now else { return [] }
         var keys: [UInt64] = []
-        for (key, want) in wants where want.dueAt <= now && keys.count < BeaconFormat.requestEntriesMax {
+        for (key, want) in wants
+        where want.dueAt <= now + gather && keys.count < BeaconFormat.requestEntriesMax {
             if want.attempts >= Self.attemptsMax {
                 wants[key] = nil
                 continue

@@ -155,7 +155,7 @@ package struct DialQueue: Sendable {
 
     /// The peer's hello was accepted.
     package mutating func opened(_ peer: NodeIdentity, now: Instant) {
-        peers[peer]?.backoff.succeeded()
+        peers[peer]?.backoff.opened(now: now)
         makeReady(peer, now: now)
     }
 
@@ -167,13 +167,23 @@ package struct DialQueue: Sendable {
         forgetIfIdle(name)
     }
 
-    /// A link that was dialled is gone.
-    package mutating func closed(_ peer: NodeIdentity, inOrder: Bool, now: Instant) {
+    /// A link that was dialled is gone; `isRefused`: the peer had no room for it.
+    package mutating func closed(
+        _ peer: NodeIdentity, inOrder: Bool, isRefused: Bool = false, now: Instant
+    ) {
         let count = peers[peer]?.links ?? 0
         peers[peer]?.links = max(0, count - 1)
-        if !inOrder { peers[peer, default: Peer()].backoff.failed(now: now, using: &generator) }
+        if !inOrder {
+            peers[peer, default: Peer()].backoff.failed(now: now, isRefused: isRefused, using: &generator)
+        }
         makeReady(peer, now: now)
         forgetIfIdle(peer)
+    }
+
+    /// A link that was dialled is gone: the peer is busy, and has said after what time to come back.
+    package mutating func paced(_ peer: NodeIdentity, for time: Duration, now: Instant) {
+        peers[peer, default: Peer()].backoff.paced(for: time, now: now)
+        closed(peer, inOrder: true, now: now)
     }
 
     /// A link is not wanted any more; false where it does not wait here.
@@ -190,7 +200,7 @@ package struct DialQueue: Sendable {
 
     /// The peer is gone for good: nothing is remembered against it.
     package mutating func peerGone(_ peer: NodeIdentity, now: Instant) {
-        peers[peer]?.backoff.succeeded()
+        peers[peer]?.backoff.forget()
         makeReady(peer, now: now)
         forgetIfIdle(peer)
     }

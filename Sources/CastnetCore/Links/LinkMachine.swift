@@ -66,6 +66,9 @@ package struct LinkMachine: ~Copyable {
     package private(set) var taken: UInt64 = 0
     /// The peer may end its side of the stream before this one: the dialler of an ephemeral link.
     private var mayDrain = false
+    /// The acceptor is busy: after this time, which is never above ``GreetingPace/longest``, it may be
+    /// dialled again.
+    package private(set) var comeBack: Duration?
     private var heardAt: Instant
     private var beatAt: Instant
     /// The number of the last heartbeat.
@@ -116,7 +119,7 @@ package struct LinkMachine: ~Copyable {
             return role == .dialler ? .deliver(packet) : .none
         case (_, .confirmed), (_, .start): return role == .acceptor ? .deliver(packet) : .none
         case (_, .message): return receivedMessage(packet)
-        case (_, .reply), (_, .chunk), (_, .cancel), (_, .repair): return .deliver(packet)
+        case (_, .reply), (_, .chunk), (_, .cancel), (_, .repair), (_, .directory): return .deliver(packet)
         }
     }
 
@@ -189,6 +192,15 @@ package struct LinkMachine: ~Copyable {
         }
     }
 
+    /// Too many say hello: the dialler may come back after `time`. None of its messages was looked at.
+    package mutating func sendAway(for time: Duration, _ text: String) -> Action {
+        guard case .open = state, role == .acceptor else { return .none }
+        state = .closed
+        let milliseconds = UInt32(clamping: time.nanoseconds / 1_000_000)
+        let goodbye = Goodbye(.limit, text, taken: taken, comeBackMilliseconds: milliseconds)
+        return .close(.limit, goodbye, taken: nil)
+    }
+
     /// This side wants the link to end now.
     package mutating func finish(_ reason: CloseReason, _ goodbye: Goodbye.Reason, _ text: String = "")
         -> Action
@@ -232,6 +244,9 @@ package struct LinkMachine: ~Copyable {
             return .peerLeaves(taken: goodbye.taken)
         }
         state = .closed
+        if role == .dialler, goodbye.reason == .limit, let milliseconds = goodbye.comeBackMilliseconds {
+            comeBack = min(.milliseconds(Int64(milliseconds)), GreetingPace.longest)
+        }
         return .close(goodbye.reason.asClosed, nil, taken: goodbye.taken)
     }
 

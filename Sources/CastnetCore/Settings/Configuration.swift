@@ -117,13 +117,14 @@ public struct DirectorySettings: Hashable, Sendable {
     }
     /// A Redis store.
     public struct RedisSettings: Hashable, Sendable {
-        /// The store's URL.
+        /// The store's URL, `redis://user:password@host:port/number`: whoever prints it prints the password.
         public var url: String
         /// The prefix of every key.
         public var prefix = "castnet"
         /// How long a record lives without refresh.
         public var timeToLive: Duration = .seconds(30)
-        package init(url: String) { self.url = url }
+        /// A store at `url`, the rest at its default.
+        public init(url: String) { self.url = url }
     }
 }
 
@@ -250,6 +251,8 @@ public struct LimitSettings: Hashable, Sendable {
     public var perAddress = 128
     /// Dials in flight.
     public var dials = 64
+    /// Hellos of persistent links taken in a second.
+    public var hellos = 1_000
     /// Bytes of one message.
     public var message = 64 << 20
     /// Bytes of all buffers.

@@ -230,6 +230,7 @@ package struct ChannelMachine: ~Copyable {
         else { return inbound.inbox.counters.add(.limitMembersHit) }
         if change.isNew { mustAnnounce = true }
         if let isDeaf = change.isDeaf {
+            if isDeaf { desk.turnedDeaf(report.member) }
             inbound.inbox.events.append(.memberPath(report.member, isDeaf ? .notHeard : .heard))
         }
         if change.isBack { inbound.inbox.events.append(.memberPath(report.member, .caughtUp)) }

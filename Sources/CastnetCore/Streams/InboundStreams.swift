@@ -138,7 +138,7 @@ struct InboundStreams: Sendable {
         }
         tellPath(index)
         // What the group was to get once more does not come here.
-        streams[index].requests.failed(now: now, wait: .zero)
+        streams[index].requests.turned(now: now)
         feedbackNow(index, now: now)
     }
 

@@ -106,6 +106,9 @@ struct RepairDesk: Sendable {
         asks.removeAll { $0.member == member }
     }
 
+    /// A member does not hear the group: what it has asked for goes to it alone.
+    mutating func turnedDeaf(_ member: NodeIdentity) { asks.removeAll { $0.member == member } }
+
     /// What to do now; nil: nothing, or not yet.
     mutating func next(now: Instant) -> Step? {
         guard !isIdle else { return nil }

@@ -9,6 +9,8 @@ struct RepairRequests: Sendable {
     /// What is below was asked for; an answer is due until `answerBy`.
     private var askedEnd: UInt64 = 0
     private var answerBy: Instant?
+    /// The first frame that was missing when `answerBy` was set: answers to later requests prove nothing.
+    private var waitsFor: UInt64 = 0
     private var failures = 0
     /// Since when something is missing without any progress.
     private var stuckSince: Instant?
@@ -40,7 +42,7 @@ struct RepairRequests: Sendable {
         if byRepair {
             stuckSince = now
             failures = 0
-            if answerBy != nil { answerBy = now + Self.answerTime }
+            if answerBy != nil, first.lowerBound > waitsFor { awaitAnswer(for: first.lowerBound, now: now) }
         }
         if answerBy != nil, first.lowerBound >= askedEnd {
             answerBy = nil
@@ -71,8 +73,21 @@ struct RepairRequests: Sendable {
         }
         guard let last = ranges.last else { return [] }
         askedEnd = last.upperBound + 1
-        answerBy = now + Self.answerTime
+        if answerBy == nil { awaitAnswer(for: missing[0].lowerBound, now: now) }
         return ranges
+    }
+
+    private mutating func awaitAnswer(for first: UInt64, now: Instant) {
+        waitsFor = first
+        answerBy = now + Self.answerTime
+    }
+
+    /// What was to answer does not come here: everything is asked for at once.
+    mutating func turned(now: Instant) {
+        guard stuckSince != nil else { return }
+        answerBy = nil
+        askedEnd = 0
+        askAt = now
     }
 
     /// The request did not get through, or its answer stopped coming: everything is asked for again, later

@@ -20,9 +20,10 @@ public struct Instant: Hashable, Comparable, Sendable {
     /// The instant `duration` earlier; saturates at the ends of time instead of trapping.
     public static func - (instant: Instant, duration: Duration) -> Instant { instant + (.zero - duration) }
 
-    /// The time from `right` to `left`.
+    /// The time from `right` to `left`; saturates at the ends of time instead of trapping.
     public static func - (left: Instant, right: Instant) -> Duration {
-        .nanoseconds(left.nanoseconds - right.nanoseconds)
+        let (difference, overflow) = left.nanoseconds.subtractingReportingOverflow(right.nanoseconds)
+        return .nanoseconds(overflow ? (left < right ? .min : .max) : difference)
     }
 }
 

@@ -5,11 +5,15 @@ package import NIOCore
 package struct Beacon: Hashable, Sendable {
     /// ``Beacon/digest(ofCluster:)`` of the sender's cluster.
     package var cluster: UInt64
-    package var sender: NodeIdentity
+    package let sender: NodeIdentity
+    package let senderDigest: UInt64
     /// The version of the sender's record when it sent this.
-    package var recordVersion: UInt64
+    package let recordVersion: UInt64
+    /// ``digest(of:version:)`` of the two.
+    package let stamp: UInt64
     /// The longest time until the sender's next beacon.
-    package var interval: Duration
+    package var interval: Duration { .milliseconds(Int64(intervalMilliseconds)) }
+    package var intervalMilliseconds: UInt32
     package var body: Body
 
     package enum Body: Hashable, Sendable {
@@ -20,8 +24,43 @@ package struct Beacon: Hashable, Sendable {
         /// A piece of the sender's record: `index` of `count`, from 0.
         case part(index: Int, count: Int, bytes: ByteBuffer)
         case request(Request)
+        /// What the sender knows of others, told on their behalf.
+        case table([Told])
         /// The sender stops; nothing follows in this incarnation.
         case goodbye
+    }
+
+    /// What one node knows of another.
+    package struct Told: Hashable, Sendable {
+        /// The record; only its identity and version where it is not ``isWhole``.
+        package let record: NodeRecord
+        /// Of its name, and of its incarnation and version, too.
+        package let (digest, stamp): (UInt64, UInt64)
+        /// False: the record is too large to be told along.
+        package var isWhole: Bool
+        /// The longest time between two beacons of it.
+        package var interval: Duration { .milliseconds(Int64(intervalMilliseconds)) }
+        package var intervalMilliseconds: UInt32
+        /// How long ago its last sign of life was, or its goodbye.
+        package var age: Duration
+        /// It said goodbye.
+        package var hasLeft = false
+
+        package static func left(_ identity: NodeIdentity, age: Duration) -> Told {
+            var told = Told(
+                record: NodeRecord(identity: identity, version: 0), isWhole: false, interval: .zero, age: age)
+            told.hasLeft = true
+            return told
+        }
+
+        package init(record: NodeRecord, isWhole: Bool = true, interval: Duration, age: Duration) {
+            self.record = record
+            digest = Beacon.digest(ofName: record.identity.name)
+            stamp = Beacon.digest(of: record.identity, version: record.version)
+            self.isWhole = isWhole
+            intervalMilliseconds = interval.wireMilliseconds
+            self.age = age
+        }
     }
 
     /// Where a stream of the sender stands: its next number and the oldest it still keeps.
@@ -42,6 +81,8 @@ package struct Beacon: Hashable, Sendable {
         case everyone(except: [UInt64])
         /// The records of the nodes with these ``Beacon/digest(ofName:)`` values.
         case records([UInt64])
+        /// Over a link: what the other knows, without records (``Body/table(_:)``).
+        case table
         /// A sign of life (a digest) of the nodes with these ``Beacon/digest(ofName:)`` values.
         case life([UInt64])
     }
@@ -51,8 +92,10 @@ package struct Beacon: Hashable, Sendable {
     ) {
         self.cluster = cluster
         self.sender = sender
+        senderDigest = Self.digest(ofName: sender.name)
         self.recordVersion = recordVersion
-        self.interval = interval
+        stamp = Self.digest(of: sender, version: recordVersion)
+        intervalMilliseconds = interval.wireMilliseconds
         self.body = body
     }
 
@@ -70,6 +113,11 @@ package struct Beacon: Hashable, Sendable {
     }
 }
 
+extension Duration {
+    /// As beacons carry it: what is less is cut off.
+    var wireMilliseconds: UInt32 { UInt32(clamping: nanoseconds / 1_000_000) }
+}
+
 /// Sizes and numbers of the beacon format.
 package enum BeaconFormat {
     /// "CNDB" in ASCII.
@@ -77,10 +125,14 @@ package enum BeaconFormat {
     package static let version: UInt8 = 1
     /// The largest datagram: it fits every path without IP fragments.
     package static let datagramSizeMax = 1200
+    /// The largest beacon on a link, where records need not be cut.
+    package static let linkSizeMax = 60 << 10
     /// The header without the node's name.
     package static let headerSize = 61
     package static let nameSizeMax = 64
     package static let requestEntriesMax = 128
+    /// An entry of a table without name and record.
+    package static let tableEntrySize = 27
     package static let headsMax = 32
     package static let partsMax = 1536
     package static let addressesMax = 16
@@ -97,12 +149,14 @@ package enum BeaconFormat {
         case full = 2
         case request = 3
         case goodbye = 4
+        case table = 5
     }
 
     package enum RequestMode: UInt8 {
         case everyoneExcept = 0
         case records = 1
         case life = 2
+        case table = 3
     }
 
     /// Section type of stream heads in a digest.
@@ -138,7 +192,8 @@ package enum BeaconFault: Error, Hashable, Sendable {
     case tooMany(Field)
 
     package enum Field: String, Sendable {
-        case header, name, section, request, cluster, instance, address, unixPath, service, subscription,
+        case header, name, section, request, table, cluster, instance, address, unixPath, service,
+            subscription,
             channel
     }
 

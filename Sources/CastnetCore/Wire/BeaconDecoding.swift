@@ -2,9 +2,12 @@ package import NIOCore
 
 extension Beacon {
     /// Reads one whole datagram, which came from anybody: every fault is a thrown ``BeaconFault``.
-    package init(decoding datagram: ByteBuffer) throws(BeaconFault) {
+    /// `sizeMax`: how large it may be where it came.
+    package init(
+        decoding datagram: ByteBuffer, sizeMax: Int = BeaconFormat.datagramSizeMax
+    ) throws(BeaconFault) {
         var buffer = datagram
-        guard buffer.readableBytes <= BeaconFormat.datagramSizeMax else {
+        guard buffer.readableBytes <= sizeMax else {
             throw .tooLong(buffer.readableBytes)
         }
         guard buffer.readInteger(as: UInt32.self) == BeaconFormat.magic else { throw .notBeacon }
@@ -25,16 +28,14 @@ extension Beacon {
         guard count >= 1, index < count, count <= BeaconFormat.partsMax, kind == .full || count == 1 else {
             throw .part
         }
-        let name = try buffer.text(.name, max: BeaconFormat.nameSizeMax)
-        guard BeaconFormat.isNodeName(name.utf8) else { throw .invalid(.name) }
-        let sender = NodeIdentity(name: name, incarnation: Incarnation(incarnation))
-        let interval = max(
-            BeaconFormat.intervalMin, min(BeaconFormat.intervalMax, .milliseconds(Int64(milliseconds))))
+        let sender = NodeIdentity(name: try buffer.nodeName(), incarnation: Incarnation(incarnation))
+        let interval = Self.interval(milliseconds)
         let body: Body
         switch kind {
         case .digest: body = .digest(try Self.heads(in: &buffer))
         case .request: body = .request(try Self.request(in: &buffer))
         case .goodbye: body = .goodbye
+        case .table: body = .table(try Self.table(in: &buffer, cluster: cluster))
         case .full where count > 1:
             body = .part(index: Int(index), count: Int(count), bytes: buffer)
         case .full:
@@ -44,6 +45,43 @@ extension Beacon {
         }
         self.init(
             cluster: cluster, sender: sender, recordVersion: recordVersion, interval: interval, body: body)
+    }
+
+    private static func interval(_ milliseconds: UInt32) -> Duration {
+        max(BeaconFormat.intervalMin, min(BeaconFormat.intervalMax, .milliseconds(Int64(milliseconds))))
+    }
+
+    private static func table(
+        in buffer: inout ByteBuffer, cluster: UInt64
+    ) throws(BeaconFault) -> [Told] {
+        let count: UInt16 = try buffer.number(.table)
+        var table: [Told] = []
+        // A hostile count reserves nothing.
+        table.reserveCapacity(min(Int(count), buffer.readableBytes / BeaconFormat.tableEntrySize))
+        for _ in 0..<count {
+            let name = try buffer.nodeName()
+            let (incarnation, version): (UInt64, UInt64) = (
+                try buffer.number(.table), try buffer.number(.table)
+            )
+            let (interval, age): (UInt32, UInt32) = (try buffer.number(.table), try buffer.number(.table))
+            let length: UInt16 = try buffer.number(.table)
+            guard var body = buffer.readSlice(length: Int(length)) else { throw .truncated(.table) }
+            let identity = NodeIdentity(name: name, incarnation: Incarnation(incarnation))
+            var record = NodeRecord(identity: identity, version: version)
+            if length > 0 {
+                record = try NodeRecord(decodingBody: &body, of: identity, version: version)
+                guard Beacon.digest(ofCluster: record.cluster) == cluster else { throw .invalid(.cluster) }
+            }
+            guard interval > 0 else {
+                table.append(.left(identity, age: .milliseconds(Int64(age))))
+                continue
+            }
+            table.append(
+                Told(
+                    record: record, isWhole: length > 0, interval: Self.interval(interval),
+                    age: .milliseconds(Int64(age))))
+        }
+        return table
     }
 
     /// Sections this version does not know are stepped over.
@@ -78,6 +116,7 @@ extension Beacon {
         case .everyoneExcept: .everyone(except: entries)
         case .records: .records(entries)
         case .life: .life(entries)
+        case .table: .table
         }
     }
 }
@@ -86,6 +125,14 @@ extension NodeRecord {
     /// Reads what ``NodeRecord/encodeBeaconBody(into:)`` wrote. Bytes behind the known fields belong to
     /// later versions and are ignored.
     package init(decodingBody buffer: inout ByteBuffer, of identity: NodeIdentity, version: UInt64)
+        throws(BeaconFault)
+    {
+        self.init(try Fields(decodingBody: &buffer, of: identity, version: version))
+    }
+}
+
+extension NodeRecord.Fields {
+    fileprivate init(decodingBody buffer: inout ByteBuffer, of identity: NodeIdentity, version: UInt64)
         throws(BeaconFault)
     {
         let cluster = try buffer.text(.cluster)
@@ -117,7 +164,8 @@ extension NodeRecord {
             guard Topic.fault(in: name, wildcards: false) == nil else { throw .invalid(.service) }
             let server = try buffer.text(.service)
             services.append(
-                Service(topic: Topic(unchecked: name), server: server.isEmpty ? identity.name : server))
+                NodeRecord.Service(
+                    topic: Topic(unchecked: name), server: server.isEmpty ? identity.name : server))
         }
         let patternCount: UInt16 = try buffer.number(.subscription)
         guard Int(patternCount) + services.count <= BeaconFormat.topicsMax else {
@@ -143,7 +191,8 @@ extension NodeRecord {
             let mtu: UInt16 = try buffer.number(.channel)
             let flags: UInt8 = try buffer.number(.channel)
             channels.append(
-                Channel(name: name, digest: digest, streamID: stream, mtu: mtu, joined: flags & 1 == 1))
+                NodeRecord.Channel(
+                    name: name, digest: digest, streamID: stream, mtu: mtu, joined: flags & 1 == 1))
         }
     }
 }
@@ -154,6 +203,12 @@ extension ByteBuffer {
     ) throws(BeaconFault) -> T {
         guard let value = readInteger(as: T.self) else { throw .truncated(field) }
         return value
+    }
+
+    fileprivate mutating func nodeName() throws(BeaconFault) -> String {
+        let name = try text(.name, max: BeaconFormat.nameSizeMax)
+        guard BeaconFormat.isNodeName(name.utf8) else { throw .invalid(.name) }
+        return name
     }
 
     fileprivate mutating func text(

@@ -12,6 +12,7 @@ extension Beacon {
             (kind, index, count) = (.full, UInt16(clamping: at), UInt16(clamping: of))
         case .request: (kind, index, count) = (.request, 0, 1)
         case .goodbye: (kind, index, count) = (.goodbye, 0, 1)
+        case .table: (kind, index, count) = (.table, 0, 1)
         }
         buffer.writeInteger(BeaconFormat.magic)
         buffer.writeInteger(BeaconFormat.version)
@@ -22,7 +23,7 @@ extension Beacon {
         buffer.writeInteger(cluster)
         buffer.writeInteger(sender.incarnation.value)
         buffer.writeInteger(recordVersion)
-        buffer.writeInteger(UInt32(clamping: interval.nanoseconds / 1_000_000))
+        buffer.writeInteger(intervalMilliseconds)
         buffer.writeInteger(index)
         buffer.writeInteger(count)
         buffer.writeText(sender.name)
@@ -48,8 +49,12 @@ extension Beacon {
             case .everyone(let known): Self.encode(.everyoneExcept, known, into: &buffer)
             case .records(let names): Self.encode(.records, names, into: &buffer)
             case .life(let names): Self.encode(.life, names, into: &buffer)
+            case .table: Self.encode(.table, [], into: &buffer)
             }
         case .goodbye: break
+        case .table(let table):
+            buffer.writeInteger(UInt16(clamping: table.count))
+            for told in table { told.encode(into: &buffer) }
         }
     }
 
@@ -60,6 +65,29 @@ extension Beacon {
         buffer.writeInteger(mode.rawValue)
         buffer.writeInteger(UInt16(entries.count))
         for entry in entries { buffer.writeInteger(entry) }
+    }
+}
+
+extension Beacon.Told {
+    /// The bytes it takes; a larger record is not told along.
+    package mutating func fit(recordMax: Int) -> Int {
+        var bytes = ByteBuffer()
+        if isWhole { record.encodeBeaconBody(into: &bytes) }
+        isWhole = isWhole && bytes.readableBytes <= recordMax
+        let body = isWhole ? bytes.readableBytes : 0
+        return BeaconFormat.tableEntrySize + record.identity.name.utf8.count + body
+    }
+
+    fileprivate func encode(into buffer: inout ByteBuffer) {
+        buffer.writeText(record.identity.name)
+        buffer.writeInteger(record.identity.incarnation.value)
+        buffer.writeInteger(record.version)
+        buffer.writeInteger(hasLeft ? 0 : max(1, intervalMilliseconds))
+        buffer.writeInteger(age.wireMilliseconds)
+        var body = ByteBuffer()
+        if isWhole { record.encodeBeaconBody(into: &body) }
+        buffer.writeInteger(UInt16(clamping: body.readableBytes))
+        buffer.writeImmutableBuffer(body)
     }
 }
 
@@ -81,7 +109,19 @@ extension NodeRecord {
     }
 
     /// Appends everything the header does not say.
-    func encodeBeaconBody(into buffer: inout ByteBuffer) {
+    func encodeBeaconBody(into buffer: inout ByteBuffer) { fields.encodeBody(into: &buffer) }
+
+    /// What makes this record unfit for a beacon, or nil. A node checks its own before it announces it.
+    package var beaconFault: String? {
+        if let fault = fields.beaconFault { return fault }
+        let parts = beaconBodies().count
+        return parts > BeaconFormat.partsMax
+            ? "a record of \(parts) datagrams; at most \(BeaconFormat.partsMax) are allowed" : nil
+    }
+}
+
+extension NodeRecord.Fields {
+    fileprivate func encodeBody(into buffer: inout ByteBuffer) {
         buffer.writeText(cluster)
         buffer.writeText(instance ?? "")
         buffer.writeInteger(UInt8(clamping: addresses.count))
@@ -109,8 +149,7 @@ extension NodeRecord {
         }
     }
 
-    /// What makes this record unfit for a beacon, or nil. A node checks its own before it announces it.
-    package var beaconFault: String? {
+    fileprivate var beaconFault: String? {
         if !BeaconFormat.isNodeName(identity.name.utf8) {
             return
                 "node name \(quoted(identity.name)); allowed are 1 to 64 bytes of printable ASCII, no space"
@@ -143,13 +182,7 @@ extension NodeRecord {
         if let channel = channels.first(where: { $0.name.isEmpty || !Self.fits($0.name) }) {
             return "channel name \(quoted(channel.name)); allowed are 1 to 255 bytes"
         }
-        return partsFault
-    }
-
-    private var partsFault: String? {
-        let parts = beaconBodies().count
-        return parts > BeaconFormat.partsMax
-            ? "a record of \(parts) datagrams; at most \(BeaconFormat.partsMax) are allowed" : nil
+        return nil
     }
 
     private static func fits(_ text: String, max: Int = 255) -> Bool {

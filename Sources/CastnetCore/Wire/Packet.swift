@@ -22,6 +22,8 @@ package enum Packet: Hashable, Sendable {
     case start(id: UInt64)
     case started(id: UInt64)
     case repair(RepairPacket)
+    /// A beacon (docs/wire-beacons.md), not larger than ``BeaconFormat/linkSizeMax``.
+    case directory(ByteBuffer)
 
     /// The most bytes of a message in one packet: a large one is cut so that small ones pass between.
     package static let chunkBytes = 64 << 10
@@ -52,7 +54,8 @@ package enum Packet: Hashable, Sendable {
         case repairEvicted = 0x45
         case repairSince = 0x46
         case repairPlace = 0x47
-        // 0x60–0x6F: directory.
+        // 0x61–0x6F: directory.
+        case directory = 0x60
     }
 
     /// Set by the sender of a packet that must be understood.
@@ -138,11 +141,16 @@ package struct Goodbye: Hashable, Sendable {
     /// How many messages this side has taken in on the link. The peer's later ones were never looked at.
     package var taken: UInt64
     package var text: String
+    /// With reason *limit*: the time after which the dialler may come back; nil: it finds one itself.
+    package var comeBackMilliseconds: UInt32?
 
-    package init(_ reason: Reason, _ text: String = "", taken: UInt64 = 0) {
+    package init(
+        _ reason: Reason, _ text: String = "", taken: UInt64 = 0, comeBackMilliseconds: UInt32? = nil
+    ) {
         self.reason = reason
         self.taken = taken
         self.text = text
+        self.comeBackMilliseconds = comeBackMilliseconds
     }
 }
 

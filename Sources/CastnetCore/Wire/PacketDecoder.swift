@@ -56,7 +56,10 @@ extension Packet {
             let reason = Goodbye.Reason(rawValue: try body.read()) ?? .protocolError
             let taken: UInt64 = try body.read()
             let text = try body.readLongText(max: Goodbye.textBytesMax)
-            self = .goodbye(Goodbye(reason, text, taken: taken))
+            // Others send nothing behind the text, or what this version ignores.
+            let comeBack: UInt32? =
+                reason == .limit && body.readableBytes >= 4 ? try body.read() as UInt32 : nil
+            self = .goodbye(Goodbye(reason, text, taken: taken, comeBackMilliseconds: comeBack))
         case .message:
             let head = try MessageHead(&body, flags: flags)
             if UInt64(body.readableBytes) > head.total { throw .inconsistent }
@@ -86,6 +89,9 @@ extension Packet {
         case .repairRequest, .repairFrames, .repairGone, .repairLater, .repairHead,
             .repairEvicted, .repairSince, .repairPlace:
             self = .repair(try RepairPacket(kind, reading: &body))
+        case .directory:
+            self = .directory(body)
+            return
         }
         // A later version may say more behind what is known here.
         if body.readableBytes > 0, kind != .hello, kind != .goodbye { throw .trailing }

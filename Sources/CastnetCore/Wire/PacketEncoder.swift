@@ -12,6 +12,9 @@ extension ByteBuffer {
             writeInteger(goodbye.reason.rawValue)
             writeInteger(goodbye.taken)
             writeLongText(goodbye.text, max: Goodbye.textBytesMax)
+            if goodbye.reason == .limit, let comeBack = goodbye.comeBackMilliseconds {
+                writeInteger(comeBack)
+            }
         case .message(let head, var bytes):
             write(head)
             writeBuffer(&bytes)
@@ -42,6 +45,9 @@ extension ByteBuffer {
         case .repair(let repair):
             writeKind(repair.kind)
             repair.write(into: &self)
+        case .directory(let beacon):
+            writeKind(.directory)
+            writeImmutableBuffer(beacon)
         }
         setInteger(UInt32(writerIndex - start - 4), at: start)
     }

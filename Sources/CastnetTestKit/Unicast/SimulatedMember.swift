@@ -45,6 +45,7 @@ final class SimulatedMember: MemberSource, UnicastSink, @unchecked Sendable {
         configuration.limits.pendingCalls = scenario.pendingCalls
         configuration.limits.perPeer = scenario.perPeer
         configuration.limits.connections = scenario.connections
+        configuration.limits.hellos = scenario.hellos
         registry = Registry(topicsMax: 100, counters: counters)
         executor = LoopExecutor(simulation.loop)
         let connector = SimulatedConnector(
@@ -181,6 +182,7 @@ final class SimulatedMember: MemberSource, UnicastSink, @unchecked Sendable {
     func parted(from peer: NodeIdentity, isLost: Bool) {}
     func missed(_ peer: NodeIdentity) {}
     func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {}
+    func directoryReceived(_ word: ByteBuffer, from peer: NodeIdentity) {}
     func repairLinkEnded(_ peer: NodeIdentity) {}
 }
 

@@ -23,6 +23,10 @@ package final class StreamNetwork: @unchecked Sendable {
     var generator: SeededGenerator
     /// How long bytes are under way.
     var latency: ClosedRange<Duration> = .microseconds(50)...(.milliseconds(1))
+    /// How long a process is busy with each piece that arrives.
+    var processing: Duration = .zero
+    /// Until when each process is busy.
+    private var busyUntil: [String: Instant] = [:]
     /// Who takes connections, by address.
     var listeners: [HostPort: (process: String, accept: (any Channel) throws -> Void)] = [:]
     private(set) var ends: [ObjectIdentifier: StreamEnd] = [:]
@@ -72,6 +76,15 @@ package final class StreamNetwork: @unchecked Sendable {
     func isSilent(_ host: String) -> Bool { silent.contains(host) }
     func carried(_ bytes: Int) { bytesCarried += bytes }
     func forget(_ end: StreamEnd) { ends[ObjectIdentifier(end)] = nil }
+
+    /// How long the process is busy yet; zero: it now is with one more piece.
+    func busyTime(of process: String) -> Duration {
+        guard processing > .zero else { return .zero }
+        let now = Instant(loop)
+        if let until = busyUntil[process], until > now { return until - now }
+        busyUntil[process] = now + processing
+        return .zero
+    }
 
     func delay() -> Duration {
         let range = latency.lowerBound.nanoseconds...latency.upperBound.nanoseconds
@@ -270,6 +283,11 @@ final class StreamEnd: ChannelOutboundHandler, @unchecked Sendable {
             if case .bytes(let bytes) = next.what {
                 guard isReading else {
                     watch(again: .milliseconds(1))
+                    break
+                }
+                let busy = network.busyTime(of: process)
+                guard busy == .zero else {
+                    watch(again: busy)
                     break
                 }
                 read(bytes)

@@ -65,6 +65,29 @@ struct UnicastOracle {
         messages[key]?.results.append((result, now))
     }
 
+    /// How long calls of some topics took that were sent within a time, and how many of them failed.
+    func latencies(of topics: Set<Topic>, sentIn time: Range<Instant>) -> (took: [Duration], failed: Int) {
+        var took: [Duration] = []
+        var failed = 0
+        for sent in messages.values where topics.contains(sent.plan.topic) && time.contains(sent.at) {
+            guard let (result, at) = sent.results.first else { continue }
+            if result.outcome == .accepted { took.append(at - sent.at) } else { failed += 1 }
+        }
+        return (took.sorted(), failed)
+    }
+
+    /// When each of the members first handled a message of each sender.
+    func firstRuns(at members: Set<NodeIdentity>) -> [NodeIdentity: [NodeIdentity: Instant]] {
+        var first: [NodeIdentity: [NodeIdentity: Instant]] = [:]
+        for sent in messages.values {
+            for run in sent.runs where members.contains(run.member) {
+                let before = first[run.member]?[sent.from] ?? run.startedAt
+                first[run.member, default: [:]][sent.from] = min(before, run.startedAt)
+            }
+        }
+        return first
+    }
+
     // MARK: Judging
 
     /// `retrying`: who tried another member for some message.

@@ -14,6 +14,11 @@ extension UnicastSimulation {
         package var pendingCalls = 65_536
         package var perPeer = 64
         package var connections = 1024
+        package var hellos = 1000
+        /// The nodes that send messages; nil: all of them.
+        package var callers: [Int]?
+        /// How long a process is busy with each piece that arrives, one after the other.
+        package var processing: Duration = .zero
         /// Until others know that a node has come or gone.
         package var directoryDelay: ClosedRange<Duration> = .milliseconds(1)...(.milliseconds(200))
 

@@ -14,14 +14,15 @@ package final class UnicastSimulation: @unchecked Sendable {
     private var dice: Dice
     /// The newest start of each node.
     private var nodes: [SimulatedMember] = []
-    private var all: [SimulatedMember] = []
-    private var oracle = UnicastOracle()
+    private(set) var all: [SimulatedMember] = []
+    private(set) var oracle = UnicastOracle()
     private var faults: [String] = []
 
     package init(_ scenario: Scenario) {
         self.scenario = scenario
         network = StreamNetwork(loop: loop, seed: scenario.seed &+ 1)
         network.latency = scenario.latency
+        network.processing = scenario.processing
         network.isLossy = !scenario.isCalm
         dice = Dice(seed: scenario.seed &+ 2)
     }
@@ -136,7 +137,8 @@ package final class UnicastSimulation: @unchecked Sendable {
         var at = Duration.zero
         for key in 1...UInt64(max(1, scenario.messages)) {
             if !dice.chance(1, of: 3) { at = dice.time(upTo: scenario.time) }
-            let (caller, plan) = (dice.number(below: scenario.nodes), dice.pick(scenario.topics))
+            let callers = scenario.callers ?? Array(0..<scenario.nodes)
+            let (caller, plan) = (callers[dice.number(below: callers.count)], dice.pick(scenario.topics))
             let order = WorkOrder(
                 key: key, work: dice.time(in: plan.work), verdict: verdict(plan),
                 size: dice.chance(1, of: 4) ? dice.number(in: plan.sizes) : plan.sizes.lowerBound)
@@ -208,7 +210,8 @@ package final class UnicastSimulation: @unchecked Sendable {
     private func proveHealth() {
         network.isLossy = false
         var key = UInt64(1_000_000)
-        for member in nodes where member.state == .running {
+        for member in nodes
+        where member.state == .running && scenario.callers?.contains(member.index) != false {
             for plan in scenario.topics
             where plan.servers.contains(where: { nodes[$0].state == .running }) {
                 for _ in 0..<3 * plan.concurrency + 5 {

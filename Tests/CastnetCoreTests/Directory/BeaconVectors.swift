@@ -25,6 +25,19 @@ enum BeaconVectors {
         subscriptions: [TopicPattern(unchecked: "agents.**")],
         channels: [.init(name: "agents", digest: 0xA1, streamID: 0xB2, mtu: 1500, joined: true)])
 
+    static let table: [Beacon.Told] = [
+        .init(
+            record: NodeRecord(
+                identity: NodeIdentity(name: "api-2", incarnation: Incarnation(0x0198_0000_0001_2346)),
+                version: 3, cluster: "demo", addresses: [HostPort(host: "10.77.0.12", port: 7400)],
+                services: [.init(topic: Topic(unchecked: "scheduler"), server: "api-2")]),
+            interval: .seconds(1), age: .milliseconds(250)),
+        .init(
+            record: NodeRecord(
+                identity: NodeIdentity(name: "api-3", incarnation: Incarnation(0x0198_0000_0001_2347)),
+                version: 9), isWhole: false, interval: .seconds(2), age: .zero),
+    ]
+
     static func beacon(_ body: Beacon.Body) -> Beacon {
         Beacon(
             cluster: Beacon.digest(ofCluster: "demo"), sender: sender, recordVersion: 7,
@@ -82,6 +95,14 @@ enum BeaconVectors {
             hex:
                 "434e4442010300000000000000000000000000000000000000000000a5e41b674276d39601980000"
                 + "000123450000000000000007000003e800000001056170692d31020001cf30c8a4d2d93a84"),
+        Vector(
+            name: "table", beacon: beacon(.table(table)),
+            hex:
+                "434e4442010500000000000000000000000000000000000000000000a5e41b674276d3960198"
+                + "0000000123450000000000000007000003e800000001056170692d310002056170692d320198"
+                + "0000000123460000000000000003000003e8000000fa002d0464656d6f00010a31302e37372e"
+                + "302e31321ce80000000000000000000001097363686564756c657200000000056170692d3301"
+                + "980000000123470000000000000009000007d0000000000000"),
         Vector(
             name: "goodbye", beacon: beacon(.goodbye),
             hex:

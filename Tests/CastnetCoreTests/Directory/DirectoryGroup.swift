@@ -14,6 +14,9 @@ final class DirectoryGroup {
         var at: Instant
         var from: Int
         var beacon: Beacon
+        /// Over a link, and from whom.
+        var to: Int?
+        var peer: NodeIdentity?
     }
 
     let seed: UInt64
@@ -24,6 +27,10 @@ final class DirectoryGroup {
     var largest = 0
     /// Datagrams pass between hosts for which this holds (by index).
     var reaches: (Int, Int) -> Bool = { _, _ in true }
+    /// Links can be had between hosts for which this holds.
+    var areLinked: (Int, Int) -> Bool = { _, _ in true }
+    /// Beacons said over links.
+    var exchanged = 0
     var echoes = true
     private var generator: SeededGenerator
     private var flying: [Datagram] = []
@@ -63,6 +70,15 @@ final class DirectoryGroup {
         for action in body(&host.machine, now) {
             switch action {
             case .send(let beacon): send(beacon, from: index)
+            case .exchange(.seed(let address), let words):
+                if let to = hosts.firstIndex(where: { $0.isUp && $0.machine.own.addresses.contains(address) })
+                {
+                    say(words, from: index, to: to)
+                }
+            case .exchange(.node(let peer), let words), .tell(let peer, let words):
+                if let to = hosts.firstIndex(where: { $0.isUp && $0.machine.own.identity == peer }) {
+                    say(words, from: index, to: to)
+                }
             case .changed(let event): host.events.append((now, event))
             case .stopped: host.isUp = false
             }
@@ -73,6 +89,16 @@ final class DirectoryGroup {
     private func send(_ beacon: Beacon, from index: Int) {
         packets += 1
         flying.append(Datagram(at: now + .microseconds(200), from: index, beacon: beacon))
+    }
+
+    private func say(_ words: [Beacon], from index: Int, to: Int) {
+        guard areLinked(index, to) else { return }
+        exchanged += words.count
+        let identity = hosts[index].machine.own.identity
+        for word in words {
+            flying.append(
+                Datagram(at: now + .microseconds(200), from: index, beacon: word, to: to, peer: identity))
+        }
     }
 
     func kill(_ index: Int) {
@@ -104,6 +130,10 @@ final class DirectoryGroup {
         let arrived = Array(flying.prefix(count))
         flying.removeFirst(count)
         for datagram in arrived {
+            if let to = datagram.to, let peer = datagram.peer {
+                act(to) { $0.exchanged(datagram.beacon, with: peer, now: $1) }
+                continue
+            }
             for index in hosts.indices where hosts[index].isUp {
                 if index == datagram.from {
                     guard echoes else { continue }

@@ -97,6 +97,42 @@ import Testing
         #expect(group.state(of: "found", at: own) == .left)
     }
 
+    @Test func `a node whose source lost sight of it comes back, one that said goodbye does not`() {
+        let group = DirectoryGroup()
+        let own = group.add("own")
+        var record = NodeRecord(
+            identity: NodeIdentity(name: "found", incarnation: Incarnation(3)),
+            services: [.init(topic: Topic(unchecked: "work"), server: "found")])
+        group.act(own) { $0.discovered(record, source: 0, now: $1) }
+        for _ in 0..<3 {
+            group.act(own) { $0.withdrawn("found", source: 0, now: $1) }
+            #expect(group.serving("work", at: own).isEmpty)
+            record.version += 1
+            group.act(own) { $0.discovered(record, source: 0, now: $1) }
+            #expect(group.serving("work", at: own) == ["found"])
+            #expect(group.state(of: "found", at: own) == .alive)
+            #expect(group.hosts[own].machine.record(of: "found")?.version == record.version)
+        }
+        // An earlier start does not.
+        group.act(own) { $0.withdrawn("found", source: 0, now: $1) }
+        record.identity = NodeIdentity(name: "found", incarnation: Incarnation(2))
+        group.act(own) { $0.discovered(record, source: 0, now: $1) }
+        #expect(group.state(of: "found", at: own) == .left)
+
+        let server = group.add("server", incarnation: 5, services: ["work"])
+        group.run(.seconds(1))
+        #expect(group.serving("work", at: own) == ["server"])
+        let told = group.hosts[server].machine.own
+        group.act(own) { $0.discovered(told, source: 0, now: $1) }
+        group.act(server) { machine, now in machine.stop(now: now) }
+        group.run(.seconds(1))
+        #expect(group.state(of: "server", at: own) == .left)
+        group.act(own) { $0.discovered(told, source: 0, now: $1) }
+        group.act(own) { $0.withdrawn("server", source: 0, now: $1) }
+        group.act(own) { $0.discovered(told, source: 0, now: $1) }
+        #expect(group.state(of: "server", at: own) == .left, "it has stopped, whatever a source still has")
+    }
+
     @Test func `limits.members holds, is counted and told once`() {
         let group = DirectoryGroup()
         var rules = DirectoryMachine.Rules()
@@ -200,8 +236,8 @@ import Testing
         #expect(isFormed, "seed \(group.seed)")
         #expect(group.serving("work", at: 250).count == 499)
         #expect(group.packets < 500 * 12, "\(group.packets) datagrams to form")
-        // The newest nodes still announce themselves for a moment.
-        group.run(.seconds(1))
+        // The newest nodes still announce themselves for a moment, longer where so many do.
+        group.run(.seconds(8))
         let before = group.packets
         group.run(.seconds(5))
         #expect(Double(group.packets - before) / 5 < 500, "seed \(group.seed)")

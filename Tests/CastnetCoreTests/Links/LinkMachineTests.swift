@@ -197,11 +197,12 @@ struct LinkMachineTests {
             for _ in 0..<20 {
                 now = now + .milliseconds(Int64.random(in: 0...3000, using: &generator))
                 let action: LinkMachine.Action
-                switch Int.random(in: 0..<10, using: &generator) {
+                switch Int.random(in: 0..<11, using: &generator) {
                 case 0: action = machine.timerFired(now: now)
                 case 1: action = machine.leave()
                 case 2: action = machine.malformed(.truncated)
                 case 3: action = machine.finish(.finished, .idle)
+                case 4: action = machine.sendAway(for: .seconds(1), "busy")
                 default:
                     guard let packet = packets.randomElement(using: &generator) else { continue }
                     action = machine.received(packet, now: now)

@@ -46,6 +46,11 @@ enum PacketVectors {
             hex:
                 "00000021020000000000000000000c0014746865206e6f64652069732073746f7070696e67"),
         Vector(
+            name: "goodbye that says when to come back",
+            packet: .goodbye(Goodbye(.limit, "not now..", comeBackMilliseconds: 2500)),
+            hex:
+                "0000001a020007000000000000000000096e6f74206e6f772e2e000009c4"),
+        Vector(
             name: "call", packet: .message(call, bytes("ping")),
             hex:
                 "00000048100000000000000000000007097363686564756c6572000000000000000000290006"
@@ -131,6 +136,10 @@ enum PacketVectors {
             packet: .repair(.place(stream: 0xB2, .init(milliseconds: 200, first: 9, oldest: 5))),
             hex:
                 "0000001e470000000000000000b2000000c800000000000000090000000000000005"),
+        Vector(
+            name: "directory", packet: .directory(ByteBuffer(string: "abc")),
+            hex:
+                "000000056000616263"),
     ]
 
     static func hex(_ packet: Packet) -> String {

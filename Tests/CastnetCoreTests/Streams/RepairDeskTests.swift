@@ -86,6 +86,17 @@ import Testing
         #expect(result.single["m2"] == Array(51...70))
     }
 
+    @Test("who turns out not to hear the group gets by itself what it asked for with others")
+    func deaf() {
+        var desk = RepairDesk(now: start)
+        for number in 1...3 { expectServed(&desk, member(number), [1...9], groupSize: 8, now: start) }
+        desk.turnedDeaf(member(2))
+        let result = drain(&desk, from: start + .milliseconds(20))
+        #expect(result.group.isEmpty)
+        #expect(Set(result.single.keys) == ["m1", "m2", "m3"])
+        #expect(result.single["m2"] == Array(1...9))
+    }
+
     @Test("one member that asks thrice is not three members")
     func repeated() {
         var desk = RepairDesk(now: start)

@@ -4,7 +4,20 @@ import Testing
 
 @Suite("Good configurations")
 struct ConfigurationGoodTests {
-    static let fleet = ConfigurationBrokenTests.folder.appendingPathComponent("../good/fleet.yaml").path
+    private static let everything = ConfigurationBrokenTests.folder.appendingPathComponent(
+        "../good/fleet.yaml"
+    ).path
+    /// The file with every key; in a build without Redis a copy without that.
+    static let fleet: String = {
+        guard !BuildFacts.hasRedis else { return everything }
+        let text = (try? String(contentsOfFile: everything, encoding: .utf8)) ?? ""
+        let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+            .map { $0.hasPrefix("  redis:") ? "" : $0 }
+        let copy = FileManager.default.temporaryDirectory
+            .appendingPathComponent("castnet-fleet-\(ProcessInfo.processInfo.processIdentifier).yaml")
+        try? lines.joined(separator: "\n").write(to: copy, atomically: true, encoding: .utf8)
+        return copy.path
+    }()
 
     private func parse(
         _ text: String, overrides: [ConfigurationOverride] = [], environment: [String: String] = [:]
@@ -40,11 +53,14 @@ struct ConfigurationGoodTests {
         #expect(directory.beacon?.group == "239.192.0.2" && directory.beacon?.port == 7402)
         #expect(directory.beacon?.interval == .milliseconds(500))
         #expect(directory.seeds.map(\.description) == ["10.77.0.13:7400", "[fd00::13]:7400"])
-        #expect(directory.redis?.prefix == "demo" && directory.redis?.timeToLive == .seconds(60))
+        if BuildFacts.hasRedis {
+            #expect(directory.redis?.prefix == "demo" && directory.redis?.timeToLive == .seconds(60))
+        }
 
         let limits = configuration.limits
         #expect(
             limits.connections == 100 && limits.perPeer == 8 && limits.perAddress == 16 && limits.dials == 9)
+        #expect(limits.hellos == 70)
         #expect(limits.message == 16 << 20 && limits.memory == 256_000_000 && limits.pendingCalls == 1000)
         #expect(limits.members == 50 && limits.topics == 60 && limits.subscriptionBacklog == 1 << 20)
         #expect(
@@ -90,10 +106,27 @@ struct ConfigurationGoodTests {
 
     @Test("mention every key that exists")
     func fleetIsComplete() throws {
-        let text = try String(contentsOfFile: Self.fleet, encoding: .utf8)
+        let text = try String(contentsOfFile: Self.everything, encoding: .utf8)
         for key in ConfigurationKey.all {
             let last = key.name.split(whereSeparator: { ".[]".contains($0) }).last.map(String.init) ?? ""
             #expect(text.contains("\(last):"), "\(key.name)")
+        }
+    }
+
+    @Test("name Redis only where it is built in")
+    func redis() {
+        let text = "directory: {redis: {url: \"redis://u:secret@h:6380/2\"}}"
+        let problems = parse(text).problems
+        if BuildFacts.hasRedis {
+            #expect(problems.isEmpty)
+        } else {
+            #expect(problems.map(\.key) == ["directory.redis"])
+            #expect(problems.allSatisfy { $0.description.contains("libhiredis-dev") })
+        }
+        for url in ["rediss://u:secret@h", "redis://u:secret@", "redis://u:secret@h/x", "secret"] {
+            let wrong = parse("directory: {redis: {url: \"\(url)\"}}").problems
+            #expect(wrong.map(\.key) == ["directory.redis.url"], "\(wrong)")
+            #expect(!wrong.map(\.description).joined().contains("secret"))
         }
     }
 

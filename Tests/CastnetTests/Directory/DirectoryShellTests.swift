@@ -195,4 +195,41 @@ private final class CallCounter: Sendable {
             return $0
         }
     }
+
+    /// Peers come over links as soon as a node listens, and that is before it has a directory.
+    @Test func `what peers tell a node that is still starting counts for nothing`() async throws {
+        let report = Configuration.parse(
+            """
+            node: {name: starting, listen: "127.0.0.1:0", interface: lo}
+            directory: {beacon: off, seeds: ["127.0.0.1:9"]}
+            policies: [{match: "**", carrier: persistent}]
+            """, file: "test.yaml")
+        let configuration = try #require(report.configuration)
+        let node = try Node(configuration: configuration)
+        let peer = NodeIdentity(name: "peer", incarnation: Incarnation(1))
+        var word = ByteBuffer()
+        let told = Beacon.Told(
+            record: NodeRecord(identity: peer, version: 1), interval: .seconds(1), age: .zero)
+        Beacon(
+            cluster: Beacon.digest(ofCluster: "default"), sender: peer, recordVersion: 1,
+            interval: .seconds(1), body: .table([told])
+        ).encode(into: &word)
+        let (shell, early) = (node.shell, word)
+        try await shell.loop.submit {
+            shell.met(peer)
+            shell.directoryReceived(early, from: peer)
+            shell.missed(peer)
+            shell.heard(peer)
+            #expect(shell.directory == nil && shell.members(serving: Topic(unchecked: "work")).isEmpty)
+        }.get()
+        try await node.start()
+        func knows() async throws -> Bool {
+            try await shell.loop.submit { shell.directory?.record(of: "peer") != nil }.get()
+        }
+        #expect(try await !knows())
+        // The same, once it has one.
+        try await shell.loop.submit { shell.directoryReceived(early, from: peer) }.get()
+        #expect(try await knows())
+        await node.stop()
+    }
 }

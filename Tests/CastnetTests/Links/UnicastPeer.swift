@@ -198,6 +198,7 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
     func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {
         repairs.withLock { $0.append((packet, peer)) }
     }
+    func directoryReceived(_ word: ByteBuffer, from peer: NodeIdentity) {}
     func repairLinkEnded(_ peer: NodeIdentity) { endedRepairLinks.withLock { $0.append(peer) } }
     func missed(_ peer: NodeIdentity) {}
 }

@@ -246,7 +246,11 @@ extension LinkPlay {
         case 1: return hello(&input, LinkSide.worker, to: LinkSide.api)
         case 2:
             let reasons = Goodbye.Reason.allCases
-            return .goodbye(Goodbye(reasons[Int(code >> 4) % reasons.count], taken: number))
+            let reason = reasons[Int(code >> 4) % reasons.count]
+            // Of the refusals every other one says when to come back, be it in seven weeks.
+            let comeBack: UInt32? =
+                reason == .limit && number & 1 == 1 ? UInt32(number) << (number & 24) : nil
+            return .goodbye(Goodbye(reason, taken: number, comeBackMilliseconds: comeBack))
         case 3, 4: return part(&input, number & 7, isReply: code & 0x0F == 4)
         case 5, 6: return .chunk(id: number & 7, isReply: code & 1 == 0, input.bytes(1 + Int(code >> 4)))
         case 7: return .cancel(id: number & 7)

@@ -100,7 +100,11 @@ struct LinkSide: ~Copyable {
             heardAt = now
         case .received(let packet):
             heardAt = now
-            return machine.received(packet, now: now)
+            let action = machine.received(packet, now: now)
+            // Section 2.11 of docs/wire-links.md.
+            let wait = machine.comeBack ?? .zero
+            try rule(wait <= .seconds(role == .dialler ? 5 : 0), "a wait of \(wait)")
+            return action
         case .timer: return machine.timerFired(now: now)
         case .probe: return machine.probe()
         case .leave: return machine.leave()

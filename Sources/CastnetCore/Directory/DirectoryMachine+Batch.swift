@@ -1,0 +1,103 @@
+extension Beacon {
+    /// What a beacon that only repeats comes to.
+    package struct Repetition: Sendable {
+        var digest: UInt64
+        var stamp: UInt64
+        var at: Instant
+        var interval: UInt32
+        var isDigest: Bool
+    }
+
+    /// Nil: it may tell more than that its sender lives.
+    package func repetition(at instant: Instant) -> Repetition? {
+        guard body.isRepetition else { return nil }
+        var isDigest = false
+        if case .digest = body { isDigest = true }
+        return .init(
+            digest: senderDigest, stamp: stamp, at: instant, interval: intervalMilliseconds,
+            isDigest: isDigest)
+    }
+}
+
+extension DirectoryMachine {
+    /// Takes in what came one after the other from nodes of this cluster, where it is but a sign of life.
+    /// What is more is appended to `rest`, as positions in `heard`, and is for
+    /// ``received(_:from:now:)``.
+    ///
+    /// Of a large table each entry has to be fetched from memory. All of these are fetched at once.
+    package mutating func received(
+        _ heard: [Beacon.Repetition], _ scratch: inout BatchScratch, rest: inout [Int]
+    ) {
+        guard phase == .running, !hearing.isSilent else { return rest += heard.indices }
+        entries.refresh(heard, &scratch)
+        for (position, isRefreshed) in scratch.isRefreshed.enumerated() {
+            guard isRefreshed else {
+                rest.append(position)
+                continue
+            }
+            let one = heard[position]
+            counters.add(.received)
+            traffic.note(now: one.at)
+            if one.isDigest { digests.note(now: one.at) }
+            hearing.heardAt = one.at
+        }
+    }
+}
+
+/// Memory for ``DirectoryMachine/received(_:_:rest:)``, used again and again.
+package struct BatchScratch: Sendable {
+    fileprivate var places: [UInt64] = []
+    fileprivate var positions: [Int] = []
+    fileprivate var stamps: [UInt64] = []
+    fileprivate var isRefreshed: [Bool] = []
+
+    package init() {}
+}
+
+extension NodeTable {
+    /// Which of these tell something that is not known here.
+    func news(in table: [Beacon.Told], now: Instant) -> [Int] {
+        let table = table.span
+        var news: [Int] = []
+        var start = 0
+        while start < table.count {
+            let end = min(start + Self.atOnce, table.count)
+            var places = InlineArray<16, UInt64>(repeating: 0)
+            for index in start..<end { places[index - start] = firstPlace(of: table[index].digest) }
+            var isKnown = InlineArray<16, Bool>(repeating: false)
+            for index in start..<end {
+                guard let position = position(of: table[index].digest, firstPlace: places[index - start])
+                else { continue }
+                isKnown[index - start] = entries[position].knows(
+                    table[index].stamp, at: now - table[index].age)
+            }
+            for index in start..<end where !isKnown[index - start] { news.append(index) }
+            start = end
+        }
+        return news
+    }
+
+    private static var atOnce: Int { 16 }
+
+    /// Refreshes what can be, and says of each whether it was. One loop for each thing to fetch: none of its
+    /// turns waits for the one before.
+    fileprivate mutating func refresh(_ heard: [Beacon.Repetition], _ scratch: inout BatchScratch) {
+        scratch.places.removeAll(keepingCapacity: true)
+        scratch.positions.removeAll(keepingCapacity: true)
+        scratch.stamps.removeAll(keepingCapacity: true)
+        scratch.isRefreshed.removeAll(keepingCapacity: true)
+        for one in heard { scratch.places.append(firstPlace(of: one.digest)) }
+        for (one, place) in zip(heard, scratch.places) {
+            // Whom nobody knows is compared with the own entry, which no beacon refreshes.
+            scratch.positions.append(position(of: one.digest, firstPlace: place) ?? 0)
+        }
+        for position in scratch.positions { scratch.stamps.append(entries[position].stamp) }
+        for (index, one) in heard.enumerated() {
+            scratch.isRefreshed.append(
+                scratch.stamps[index] == one.stamp
+                    && refresh(
+                        scratch.positions[index], one.stamp, interval: one.interval, now: one.at)
+            )
+        }
+    }
+}

@@ -1,0 +1,231 @@
+import CastnetCore
+
+/// The simulated nodes of one processor.
+///
+/// Between two steps it belongs to the simulation's thread, during a step to one worker thread, which makes
+/// it sendable.
+final class DirectoryShard: @unchecked Sendable {
+    private final class Node {
+        let number: Int
+        let address: HostPort
+        var machine: DirectoryMachine
+        init(_ number: Int, _ address: HostPort, _ machine: consuming DirectoryMachine) {
+            (self.number, self.address) = (number, address)
+            self.machine = machine
+        }
+    }
+
+    private struct Arrival {
+        var datagram: DirectorySimulation.Datagram
+        /// Among those of the same tick.
+        var order: Int
+        var at: Instant
+        var repetition: Beacon.Repetition?
+    }
+
+    private let settings: DirectorySimulation.Settings
+    private let index: Int
+    private let stride: Int
+    /// By number, those of this shard only; nil: it is gone.
+    private var nodes: [Node?] = []
+    private var deadlines: [Instant] = []
+    /// What has arrived and has not been read by every node, and how much of it each has read.
+    private var backlog: [Arrival] = []
+    private var read: [Int] = []
+    /// Of one node at a time: what reaches it, and what of that only repeats.
+    private var reaching: [Int] = []
+    private var repeating: [Int] = []
+    private var repetitions: [Beacon.Repetition] = []
+    private var rest: [Int] = []
+    private var scratch = BatchScratch()
+    private var outbox: [DirectorySimulation.Datagram] = []
+    private var watched: Set<String> = []
+    private(set) var seen: [Instant] = []
+    var cut: Int?
+    private static let never = Instant(nanoseconds: .max)
+
+    init(_ settings: DirectorySimulation.Settings, index: Int, of stride: Int) {
+        (self.settings, self.index, self.stride) = (settings, index, stride)
+    }
+
+    // MARK: Nodes
+
+    /// So many nodes share a topic.
+    private static let sharing = 10
+
+    static func name(_ number: Int) -> String { "node-\(number)" }
+
+    private func topics(_ number: Int) -> [Topic] {
+        (0..<settings.topics).map { Topic(unchecked: "work.\(number / Self.sharing).\($0)") }
+    }
+
+    /// What a node calls: topics of others far away.
+    private func used(by number: Int) -> [Topic] {
+        (1...max(1, settings.used)).map { step in
+            let other = (number + step * settings.nodes / (settings.used + 1)) % settings.nodes
+            return Topic(unchecked: "work.\(other / Self.sharing).0")
+        }
+    }
+
+    func start(_ number: Int, now: Instant) {
+        let (name, topics) = (Self.name(number), topics(number))
+        let address = HostPort(host: "10.\(number >> 16).\(number >> 8 & 255).\(number & 255)", port: 7400)
+        let record = NodeRecord(
+            identity: NodeIdentity(name: name, incarnation: Incarnation(1)), addresses: [address],
+            services: topics.map { .init(topic: $0, server: name) })
+        var rules = DirectoryMachine.Rules()
+        rules.goneKept = settings.goneKept
+        rules.membersMax = settings.nodes * 2
+        let node = Node(
+            number, address,
+            DirectoryMachine(
+                own: record, rules: rules, seed: settings.seed &* 1_000_003 &+ UInt64(number), now: now))
+        for topic in used(by: number) { _ = node.machine.members(serving: topic) }
+        nodes.append(node)
+        deadlines.append(Self.never)
+        read.append(backlog.count)
+        perform(nodes.count - 1, node, node.machine.start(now: now), now: now)
+    }
+
+    func crash(_ number: Int) {
+        nodes[number / stride] = nil
+        deadlines[number / stride] = Self.never
+    }
+
+    func stop(_ number: Int, now: Instant) {
+        guard let node = nodes[number / stride] else { return }
+        perform(number / stride, node, node.machine.stop(now: now), now: now)
+    }
+
+    func watch(_ number: Int) { watched.insert(Self.name(number)) }
+
+    func watch() { (watched, seen) = ([], []) }
+
+    // MARK: Steps
+
+    func isQuiet(at now: Instant) -> Bool { outbox.isEmpty && deadlines.allSatisfy { $0 > now } }
+
+    /// Nodes whose time has come read all that has arrived before they act. The others, while there are only
+    /// signs of life, read some dozens at once, each as of the time when it came: their memory is looked up
+    /// once for all of them. Until `patience` has passed, that is: a sign of life may be news.
+    func step(
+        _ arrived: [DirectorySimulation.Datagram], isRoutine: Bool, patience: Duration, now: Instant
+    ) {
+        for (order, datagram) in arrived.enumerated() {
+            backlog.append(
+                .init(
+                    datagram: datagram, order: order, at: now, repetition: datagram.beacon.repetition(at: now)
+                ))
+        }
+        guard isRoutine, backlog.count < 64, backlog.first.map({ now - $0.at < patience }) ?? true else {
+            return readAll(now: now)
+        }
+        for slot in nodes.indices where deadlines[slot] <= now { step(slot, now: now) }
+    }
+
+    func readAll(now: Instant) {
+        for slot in nodes.indices { step(slot, now: now) }
+        backlog.removeAll(keepingCapacity: true)
+        for slot in read.indices { read[slot] = 0 }
+    }
+
+    private func step(_ slot: Int, now: Instant) {
+        guard let node = nodes[slot] else { return }
+        read(slot, node, now: now)
+        if let deadline = node.machine.nextDeadline, deadline <= now {
+            perform(slot, node, node.machine.tick(now: now), now: now)
+        }
+        deadlines[slot] = node.machine.nextDeadline ?? Self.never
+    }
+
+    /// First all that only repeats, then what is more, each in the order in which it came.
+    private func read(_ slot: Int, _ node: Node, now: Instant) {
+        repetitions.removeAll(keepingCapacity: true)
+        repeating.removeAll(keepingCapacity: true)
+        reaching.removeAll(keepingCapacity: true)
+        rest.removeAll(keepingCapacity: true)
+        for position in read[slot]..<backlog.count where reaches(backlog[position], node.number) {
+            if let repetition = backlog[position].repetition {
+                repetitions.append(repetition)
+                repeating.append(position)
+            } else {
+                reaching.append(position)
+            }
+        }
+        read[slot] = backlog.count
+        node.machine.received(repetitions, &scratch, rest: &rest)
+        if !rest.isEmpty {
+            for position in rest { reaching.append(repeating[position]) }
+            reaching.sort()
+        }
+        for position in reaching {
+            let arrival = backlog[position]
+            let actions = node.machine.received(
+                arrival.datagram.beacon, from: arrival.datagram.source, now: arrival.at)
+            if !actions.isEmpty { perform(slot, node, actions, now: now) }
+        }
+    }
+
+    private func reaches(_ arrival: Arrival, _ to: Int) -> Bool {
+        let (from, order, now) = (arrival.datagram.from, arrival.order, arrival.at)
+        if from == to { return true }
+        if let cut, (from < cut) != (to < cut) { return false }
+        guard settings.loss > 0 else { return true }
+        // SplitMix64 of the three: no state that another processor might have changed first.
+        var mixed = UInt64(truncatingIfNeeded: now.nanoseconds) ^ settings.seed &* 0x9E37_79B9_7F4A_7C15
+        mixed = (mixed ^ UInt64(order) << 48 ^ UInt64(from) << 24 ^ UInt64(to)) &+ 0x9E37_79B9_7F4A_7C15
+        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+        return Double((mixed ^ (mixed >> 31)) >> 11) * 0x1p-53 >= settings.loss
+    }
+
+    private func perform(_ slot: Int, _ node: Node, _ actions: [DirectoryAction], now: Instant) {
+        for action in actions {
+            switch action {
+            case .send(let beacon):
+                outbox.append(.init(from: node.number, beacon: beacon, source: node.address))
+            case .changed(let event): note(event, now: now)
+            case .exchange, .tell: break  // There are no links in this group.
+            case .stopped: nodes[slot] = nil
+            }
+        }
+        deadlines[slot] = nodes[slot]?.machine.nextDeadline ?? Self.never
+    }
+
+    private func note(_ event: DirectoryEvent, now: Instant) {
+        guard !watched.isEmpty else { return }
+        switch event {
+        case .joined(let node) where watched.contains(node.name): seen.append(now)
+        case .died(let node) where watched.contains(node.name): seen.append(now)
+        case .left(let node) where watched.contains(node.name): seen.append(now)
+        default: break
+        }
+    }
+
+    func takeOutbox() -> [DirectorySimulation.Datagram] {
+        defer { outbox.removeAll(keepingCapacity: true) }
+        return outbox
+    }
+
+    // MARK: What is seen
+
+    func agreeing(on present: Int) -> Int {
+        nodes.count { $0.map { $0.machine.presentNodes == present } ?? false }
+    }
+
+    var running: Int { nodes.count { $0 != nil } }
+
+    func count(_ counter: DirectoryCounter) -> UInt64 {
+        nodes.reduce(0) { $0 + ($1?.machine.counters[counter] ?? 0) }
+    }
+
+    var interval: Duration? { nodes.lazy.compactMap { $0?.machine.interval }.first }
+
+    func callersWithout(_ number: Int) -> Int {
+        let (topic, name) = (topics(number)[0], Self.name(number))
+        return nodes.count { node in
+            guard let node, node.number != number, used(by: node.number).contains(topic) else { return false }
+            return !node.machine.members(serving: topic).contains { $0.identity.name == name }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+package import CastnetCore
+
+/// Thousands of directory machines on one multicast group, in virtual time.
+///
+/// Time goes in ticks: what was sent in one arrives in the next, at every node on the same side of a cut, but
+/// for what is lost; a sender hears itself. Everything follows from the seed, whatever the processors do: who
+/// loses what is computed from the datagram and the node, and what was sent is put in the senders' order.
+package final class DirectorySimulation {
+    package struct Settings: Sendable {
+        package var nodes = 1000
+        package var topics = 3
+        /// Topics of others that each node calls.
+        package var used = 2
+        package var loss = 0.01
+        /// The time between two ticks: what is sent takes one to two of them.
+        package var tick: Duration = .milliseconds(5)
+        package var seed: UInt64 = 1
+        /// A node that is gone is forgotten after so long, or four intervals.
+        package var goneKept: Duration = .seconds(60)
+        package init() {}
+    }
+
+    /// A datagram on its way, and from whom.
+    struct Datagram: Sendable {
+        var from: Int
+        var beacon: Beacon
+        var source: HostPort
+    }
+
+    package let settings: Settings
+    package private(set) var now = Instant(nanoseconds: 1_000_000_000)
+    /// All that was sent, and by second of virtual time.
+    package private(set) var packets = 0
+    package private(set) var packetsBySecond: [Int: Int] = [:]
+    package private(set) var packetsByKind: [String: Int] = [:]
+    private let shards: [DirectoryShard]
+    private var count = 0
+    private var flying: [Datagram] = []
+    /// Until then a digest may be news to somebody.
+    private var unsettledUntil = Instant(nanoseconds: .min)
+
+    /// Runs so many pieces of work, each once, at the same time if it can.
+    private let concurrently: (Int, @Sendable (Int) -> Void) -> Void
+
+    package init(
+        _ settings: Settings, processors: Int = 1,
+        concurrently: @escaping (Int, @Sendable (Int) -> Void) -> Void = { count, work in
+            for index in 0..<count { work(index) }
+        }
+    ) {
+        self.settings = settings
+        self.concurrently = concurrently
+        shards = (0..<max(1, processors)).map { DirectoryShard(settings, index: $0, of: processors) }
+    }
+
+    // MARK: What happens
+
+    /// Starts one more node; the answer is its number.
+    @discardableResult package func start() -> Int {
+        let number = count
+        count += 1
+        unsettle()
+        shard(of: number).start(number, now: now)
+        return number
+    }
+
+    /// The node vanishes without a word.
+    package func crash(_ number: Int) { shard(of: number).crash(number) }
+
+    /// The node says goodbye.
+    package func stop(_ number: Int) { shard(of: number).stop(number, now: now) }
+
+    /// Nodes with smaller numbers and the others no longer hear each other; nil: all do.
+    package func cut(below number: Int?) {
+        readAll()
+        unsettle()
+        for shard in shards { shard.cut = number }
+    }
+
+    /// Events about this node are noted, too.
+    package func watch(_ number: Int) { for shard in shards { shard.watch(number) } }
+
+    /// No node's events are noted any more, and what was noted is forgotten.
+    package func watch() { for shard in shards { shard.watch() } }
+
+    // MARK: Time
+
+    /// Lets virtual time pass until `condition` holds, looked at every 100 ms; true when it held.
+    @discardableResult package func run(
+        _ duration: Duration, until condition: () -> Bool = { false }
+    ) -> Bool {
+        let end = now + duration
+        var lookAt = now
+        while now < end {
+            if lookAt <= now {
+                readAll()
+                if condition() { return true }
+                lookAt = now + .milliseconds(100)
+            }
+            now = now + settings.tick
+            tick()
+        }
+        readAll()
+        return condition()
+    }
+
+    private func unsettle() { unsettledUntil = now + .seconds(10) }
+
+    private func readAll() {
+        let (shards, instant) = (shards, now)
+        concurrently(shards.count) { shards[$0].readAll(now: instant) }
+    }
+
+    private func tick() {
+        let arrived = flying
+        let instant = now
+        if arrived.isEmpty, shards.allSatisfy({ $0.isQuiet(at: instant) }) { return }
+        let shards = shards
+        let isRoutine = arrived.allSatisfy { if case .digest = $0.beacon.body { true } else { false } }
+        let patience: Duration = unsettledUntil <= now ? .seconds(1) : .milliseconds(50)
+        concurrently(shards.count) {
+            shards[$0].step(arrived, isRoutine: isRoutine, patience: patience, now: instant)
+        }
+        flying = shards.flatMap { $0.takeOutbox() }.sorted { $0.from < $1.from }
+        packets += flying.count
+        for datagram in flying { packetsByKind[datagram.beacon.body.label, default: 0] += 1 }
+        packetsBySecond[Int(now.nanoseconds / 1_000_000_000), default: 0] += flying.count
+    }
+
+    // MARK: What is seen
+
+    /// After how long the other nodes saw the watched one's event, in order; one figure a node.
+    package func delays(since: Instant) -> [Duration] {
+        shards.flatMap(\.seen).map { $0 - since }.sorted()
+    }
+
+    /// How many nodes run and know exactly `present` nodes.
+    package func agreeing(on present: Int) -> Int {
+        shards.reduce(0) { $0 + $1.agreeing(on: present) }
+    }
+
+    package var running: Int { shards.reduce(0) { $0 + $1.running } }
+
+    /// Of all nodes together.
+    package func count(_ counter: DirectoryCounter) -> UInt64 {
+        shards.reduce(0) { $0 + $1.count(counter) }
+    }
+
+    /// The interval the first running node announces.
+    package var interval: Duration { shards.compactMap(\.interval).first ?? .zero }
+
+    /// Nodes that use the topic of `number`, without it in their view.
+    package func callersWithout(_ number: Int) -> Int {
+        shards.reduce(0) { $0 + $1.callersWithout(number) }
+    }
+
+    private func shard(of number: Int) -> DirectoryShard { shards[number % shards.count] }
+}
+
+extension Beacon.Body {
+    fileprivate var label: String {
+        switch self {
+        case .digest: "digests"
+        case .record, .part: "records"
+        case .request(.everyone): "questions for all"
+        case .request(.records), .request(.table): "questions for records"
+        case .request(.life): "questions for life"
+        case .goodbye: "goodbyes"
+        case .table: "tables"
+        }
+    }
+}
