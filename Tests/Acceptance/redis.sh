@@ -113,8 +113,8 @@ line=$(jq -cn --slurpfile calls <(jq -c 'select(.event == "summary")' "$WORK/cal
     --argjson keys "${left_keys:-null}" '
     {first_call_s: $first, calls: $calls[0].sent, failed: $calls[0].failed,
      by_outcome: $calls[0].by_outcome, slowest_s: $calls[0].latency_s.max, store_away_s: $away, kept: $kept,
-     registered_again_s: $back, found_s: $found, ttl_s: $ttl, killed_gone_s: $gone, stopped_gone_s: $left, source: $source,
-     warnings: $warnings, keys_left: $keys, start_and_stop_without_s: $alone}')
+     registered_again_s: $back, found_s: $found, ttl_s: $ttl, killed_gone_s: $gone, stopped_gone_s: $left,
+     source: $source, warnings: $warnings, keys_left: $keys, start_and_stop_without_s: $alone}')
 echo "$line"
 check_json "a call is answered within a second of serve" "$line" '.first_call_s <= 1'
 check_json "no call fails while the store is killed and comes back" "$line" \

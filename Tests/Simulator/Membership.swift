@@ -12,6 +12,8 @@ struct Membership: ParsableCommand {
     @Option(help: "How many datagrams of a thousand each node loses.") var loss = 10
     @Option(help: "The seed.") var seed: UInt64 = 1
     @Option(help: "Seconds over which the nodes start.") var start = 5
+    @Flag(help: "The nodes start over one interval, with a table of all, as from a seed.")
+    var acquainted = false
     @Option(help: "Joins and crashes to look at.") var events = 3
     @Flag(help: "No cuts.") var uncut = false
 
@@ -22,10 +24,12 @@ struct Membership: ParsableCommand {
             settings, processors: ProcessInfo.processInfo.activeProcessorCount,
             concurrently: { DispatchQueue.concurrentPerform(iterations: $0, execute: $1) })
         let report = MembershipReport(simulation, nodes: nodes)
-        report.form(seconds: start)
+        if acquainted { report.meet() } else { report.form(seconds: start) }
         report.idle()
-        for _ in 0..<events { report.join() }
-        report.crash(events)
+        if events > 0 {
+            report.join(events)
+            report.crash(events)
+        }
         report.leave()
         guard !uncut else { return }
         report.cut(share: 50)
@@ -69,6 +73,13 @@ final class MembershipReport {
             ])
     }
 
+    func meet() {
+        let started = simulation.now
+        simulation.startAcquainted(nodes)
+        running = Array(0..<nodes)
+        line("meet", since: started, ["met": isOneView, "interval_s": simulation.interval.seconds])
+    }
+
     /// Two intervals after everything has settled.
     func idle() {
         simulation.run(max(.seconds(6), simulation.interval))
@@ -90,19 +101,20 @@ final class MembershipReport {
             ])
     }
 
-    func join() {
-        let (began, others) = (simulation.now, running.count)
-        let number = simulation.start()
+    /// So many at once.
+    func join(_ count: Int) {
+        let (began, expected) = (simulation.now, count * (running.count + count - 1))
         simulation.watch()
-        simulation.watch(number)
-        running.append(number)
+        let newcomers = (0..<count).map { _ in simulation.start() }
+        newcomers.forEach(simulation.watch)
+        running += newcomers
         simulation.run(.milliseconds(500))
-        let callersWithout = simulation.callersWithout(number)
-        simulation.run(.seconds(10)) { self.simulation.delays(since: began).count >= others }
-        var fields = figures(since: began, of: others)
+        let callersWithout = newcomers.reduce(0) { $0 + simulation.callersWithout($1) }
+        simulation.run(.seconds(10)) { self.simulation.delays(since: began).count >= expected }
+        var fields = figures(since: began, of: expected)
         fields["callers_without_after_0.5_s"] = callersWithout
         let complete = simulation.run(.seconds(60)) { self.isOneView }
-        fields["newcomer_complete_s"] = complete ? (simulation.now - began).seconds : -1
+        fields["newcomers_complete_s"] = complete ? (simulation.now - began).seconds : -1
         line("join", since: began, fields)
     }
 
@@ -153,7 +165,9 @@ final class MembershipReport {
             [
                 "sides": [small, large], "apart": isApart, "apart_peak_packets_per_s": cutPeak,
                 "healed": isWhole, "heal_s": (simulation.now - healed).seconds,
-                "heal_peak_packets_per_s": peak(since: healed), "agreeing": simulation.agreeing(on: nodes),
+                "heal_peak_packets_per_s": peak(since: healed),
+                "heal_peak": simulation.packetsBySecond[busiest(since: healed)] ?? [:],
+                "agreeing": simulation.agreeing(on: nodes),
             ])
     }
 
@@ -177,13 +191,19 @@ final class MembershipReport {
 
     private func rate(since: Instant) -> Double {
         let seconds = seconds(since: since)
-        return Double(seconds.reduce(0) { $0 + (simulation.packetsBySecond[$1] ?? 0) })
+        return Double(seconds.reduce(0) { $0 + packets(in: $1) })
             / Double(seconds.count)
     }
 
-    private func peak(since: Instant) -> Int {
+    private func packets(in second: Int) -> Int {
+        simulation.packetsBySecond[second]?.values.reduce(0, +) ?? 0
+    }
+
+    private func peak(since: Instant) -> Int { packets(in: busiest(since: since)) }
+
+    private func busiest(since: Instant) -> Int {
         (seconds(since: since).lowerBound...Int(simulation.now.nanoseconds / 1_000_000_000))
-            .map { simulation.packetsBySecond[$0] ?? 0 }.max() ?? 0
+            .max { packets(in: $0) < packets(in: $1) } ?? 0
     }
 
     private func line(_ what: String, since: Instant, _ fields: [String: Any]) {

@@ -1,4 +1,7 @@
 /// What the directory keeps of one name: half a hundred bytes, and a box for what few of them ever need.
+///
+/// What is asked of thousands at a time is inlined: a call copies the entry first, and counts who holds its
+/// record.
 @dynamicMemberLookup
 struct DirectoryEntry: Sendable {
     /// The record in force: the node's own word where it was heard, else what static sources say.
@@ -7,6 +10,9 @@ struct DirectoryEntry: Sendable {
     }
     /// Names the record's name, incarnation and version. Nearly all that is heard is compared with it alone:
     /// the record is somewhere else in memory.
+    ///
+    /// It and what follows up to `unreachable` are what a sign of life touches: they lie in one line of
+    /// memory.
     private(set) var stamp: UInt64
     /// Of the name.
     var digest: UInt64 { Beacon.digest(ofName: record.identity.name) }
@@ -17,6 +23,19 @@ struct DirectoryEntry: Sendable {
     }
     private var heardAt = Self.never
     private static let never = Instant(nanoseconds: .min)
+    /// How often it sends beacons, as it said itself; to the millisecond, as on the wire.
+    var interval: Duration {
+        get { .milliseconds(Int64(intervalMilliseconds)) }
+        set { intervalMilliseconds = newValue.wireMilliseconds }
+    }
+    private var intervalMilliseconds: UInt32 = 0
+    /// In nanoseconds; `pace` in milliseconds.
+    @inline(__always)
+    func interval(atLeast pace: UInt32) -> Int64 { Int64(max(intervalMilliseconds, pace)) * 1_000_000 }
+    var state: NodeState = .alive
+    var sources: RecordSources
+    /// Set by a broken link or a failed dial, until it is heard.
+    var unreachable = false
     /// When this node asks it for a sign of life, once it is suspect: not before what others have asked is
     /// answered.
     var probeAt: Instant? {
@@ -27,18 +46,10 @@ struct DirectoryEntry: Sendable {
     /// When the name was first known, and since when it is in its state.
     var known: Instant
     var since: Instant
-    /// How often it sends beacons, as it said itself; to the millisecond, as on the wire.
-    var interval: Duration {
-        get { .milliseconds(Int64(intervalMilliseconds)) }
-        set { intervalMilliseconds = newValue.wireMilliseconds }
-    }
-    private var intervalMilliseconds: UInt32 = 0
-    var intervalNanoseconds: Int64 { Int64(intervalMilliseconds) * 1_000_000 }
-    var state: NodeState = .alive
-    var sources: RecordSources
-    /// Set by a broken link or a failed dial, until it is heard.
-    var unreachable = false
     private var rare: Shared<Rare>?
+    /// Its record is the one that the stamp names, and nothing is true of it that is true of few nodes only.
+    @inline(__always)
+    func isJust(_ stamp: UInt64) -> Bool { self.stamp == stamp && state != .left && rare == nil }
 
     /// What is true of a few nodes at a time.
     struct Rare: Hashable, Sendable {
@@ -80,38 +91,41 @@ struct DirectoryEntry: Sendable {
     var identity: NodeIdentity { record.identity }
 
     /// True for nodes that messages may be sent to.
-    var isPresent: Bool { state == .alive || state == .suspect }
+    @inline(__always) var isPresent: Bool { state == .alive || state == .suspect }
 
     /// True for nodes that no silence removes, because a source vouches for them.
-    var isVouched: Bool { !sources.isDisjoint(with: [.own, .fixed, .discovery]) }
+    @inline(__always) var isVouched: Bool { !sources.isDisjoint(with: [.own, .fixed, .discovery]) }
 
     /// From this silence on a node is suspect: so many beacons are certainly missing, of which one comes
     /// after at most 90 % of the interval.
-    private func suspicion(of heard: Instant, after missing: Int) -> Instant {
-        self.after(missing == 1 ? 150 : missing == 2 ? 200 : 272, since: heard)
+    @inline(__always)
+    private func suspicion(of heard: Instant, _ times: Times) -> Instant {
+        after(times.patience == 1 ? 150 : times.patience == 2 ? 200 : 272, pace: times.pace, since: heard)
     }
 
     /// So many hundredths of its interval after an instant. In integers: this is asked of every entry.
-    private func after(_ hundredths: Int64, since instant: Instant) -> Instant {
+    @inline(__always)
+    private func after(_ hundredths: Int64, pace: UInt32 = 0, since instant: Instant) -> Instant {
         let (sum, overflow) = instant.nanoseconds.addingReportingOverflow(
-            Int64(intervalMilliseconds) * hundredths * 10_000)
+            interval(atLeast: pace) / 100 * hundredths)
         return Instant(nanoseconds: overflow ? .max : sum)
     }
 
     /// A link that lives may be quieter than beacons are, so it is trusted for longer.
-    func suspicionAt(after missing: Int, notBefore floor: Instant) -> Instant? {
+    @inline(__always)
+    func suspicionAt(_ times: Times) -> Instant? {
         guard state == .alive, sources.contains(.beacon), heardAt != Self.never else { return nil }
-        let silent = suspicion(of: max(heardAt, floor), after: missing)
-        guard let linkHeard = rare?.value.linkHeard else { return silent }
-        return max(silent, after(250, since: linkHeard))
+        let silent = suspicion(of: max(heardAt, times.notBefore), times)
+        return rare == nil ? silent : self.linkHeard.map { max(silent, after(250, since: $0)) } ?? silent
     }
 
     /// From here on the suspect is dead. Just under three intervals after the last sign of life, so that a
     /// node killed right behind a beacon is gone within three. A node that never sent a beacon and that a
     /// source vouches for does not die of silence.
-    func deathAt(notBefore floor: Instant) -> Instant? {
-        guard state == .suspect, sources.contains(.beacon) || !isVouched else { return nil }
-        return after(290, since: max(heard ?? since, floor))
+    @inline(__always)
+    func deathAt(_ times: Times) -> Instant? {
+        guard times.mayDie, state == .suspect, sources.contains(.beacon) || !isVouched else { return nil }
+        return after(290, pace: times.pace, since: max(heard ?? since, times.notBefore))
     }
 
     /// When a vouched node that never sent a beacon is given another try: nothing else would refute.
@@ -122,17 +136,28 @@ struct DirectoryEntry: Sendable {
 
     /// What the times of all entries depend on.
     struct Times: Hashable {
+        /// So many beacons in a row may be missing.
         var patience: Int
+        /// In milliseconds: the time between two beacons of a node in a group as large as this one, which it
+        /// may keep although its word of it was missed.
+        var pace: UInt32
         /// No silence before this counts.
         var notBefore: Instant
         var mayDie: Bool
         var goneKept: Duration
+
+        /// True where an entry may need something well before what was computed with `others`.
+        func mayComeSooner(than others: Times) -> Bool {
+            patience != others.patience || notBefore != others.notBefore || mayDie != others.mayDie
+                || Int(pace) * 8 < Int(others.pace) * 7
+        }
     }
 
     /// When it needs something next.
+    @inline(__always)
     func next(_ times: Times) -> Instant? {
         switch state {
-        case .alive: return suspicionAt(after: times.patience, notBefore: times.notBefore)
+        case .alive: return suspicionAt(times)
         case .suspect:
             return earliest(endsAt(times), probeAt)
         case .left, .dead: return forgottenAt(after: times.goneKept)
@@ -141,7 +166,7 @@ struct DirectoryEntry: Sendable {
 
     /// When a suspect is dead, or alive for want of proof.
     func endsAt(_ times: Times) -> Instant? {
-        earliest(times.mayDie ? deathAt(notBefore: times.notBefore) : nil, retryAt)
+        earliest(deathAt(times), retryAt)
     }
 
     /// When a node that is gone is forgotten.
@@ -163,6 +188,7 @@ struct DirectoryEntry: Sendable {
 
     /// True where another's word that the node lived at `instant` tells nothing: it was heard here as late.
     /// The same beacon seems a little later there, for the word took its time.
+    @inline(__always)
     func knows(_ stamp: UInt64, at instant: Instant) -> Bool {
         self.stamp == stamp && state == .alive && instant <= after(6, since: heardAt)
     }

@@ -57,27 +57,42 @@ package struct BatchScratch: Sendable {
 extension NodeTable {
     /// Which of these tell something that is not known here.
     func news(in table: [Beacon.Told], now: Instant) -> [Int] {
-        let table = table.span
+        let (table, all) = (table.span, entries.span)
         var news: [Int] = []
-        var start = 0
-        while start < table.count {
-            let end = min(start + Self.atOnce, table.count)
-            var places = InlineArray<16, UInt64>(repeating: 0)
-            for index in start..<end { places[index - start] = firstPlace(of: table[index].digest) }
-            var isKnown = InlineArray<16, Bool>(repeating: false)
-            for index in start..<end {
-                guard let position = position(of: table[index].digest, firstPlace: places[index - start])
-                else { continue }
-                isKnown[index - start] = entries[position].knows(
-                    table[index].stamp, at: now - table[index].age)
-            }
-            for index in start..<end where !isKnown[index - start] { news.append(index) }
-            start = end
+        lookUp(table.count, digest: { table[$0].digest }) { index, position in
+            let isKnown = position.map { all[$0].knows(table[index].stamp, at: now - table[index].age) }
+            if !(isKnown ?? false) { news.append(index) }
         }
         return news
     }
 
-    private static var atOnce: Int { 16 }
+    /// The positions of those of these names whose beacons are heard.
+    func hearable(_ names: [UInt64]) -> [Int] {
+        let (names, all) = (names.span, entries.span)
+        var positions: [Int] = []
+        lookUp(names.count, digest: { names[$0] }) { _, position in
+            guard let position, all[position].isPresent, all[position].sources.contains(.beacon) else {
+                return
+            }
+            positions.append(position)
+        }
+        return positions
+    }
+
+    /// Looks up so many digests, in order. Some words of the index are fetched at once.
+    @inline(__always)
+    private func lookUp(
+        _ count: Int, digest: (Int) -> UInt64, _ found: (_ index: Int, _ position: Int?) -> Void
+    ) {
+        for start in stride(from: 0, to: count, by: 16) {
+            let end = min(start + 16, count)
+            var places = InlineArray<16, UInt64>(repeating: 0)
+            for index in start..<end { places[index - start] = firstPlace(of: digest(index)) }
+            for index in start..<end {
+                found(index, position(of: digest(index), firstPlace: places[index - start]))
+            }
+        }
+    }
 
     /// Refreshes what can be, and says of each whether it was. One loop for each thing to fetch: none of its
     /// turns waits for the one before.

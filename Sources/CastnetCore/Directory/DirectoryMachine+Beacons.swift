@@ -35,6 +35,12 @@ extension DirectoryMachine {
         }
         if case .request(let request) = beacon.body { answer(request, now: now) }
         if case .table(let table) = beacon.body { told(table, by: beacon.sender, now: now, &actions) }
+        if let position = entries.position(of: beacon.senderDigest),
+            entries.isJust(position, beacon.stamp), !beacon.body.isGoodbye
+        {
+            heard(at: position, beacon, now: now, &actions)
+            return actions
+        }
         guard let entry = entries[beacon.sender.name] else {
             strangerHeard(beacon, now: now, &actions)
             return actions
@@ -56,6 +62,18 @@ extension DirectoryMachine {
             read(beacon, now: now, &actions)
         }
         return actions
+    }
+
+    /// From a node whose record is the one that is known.
+    private mutating func heard(
+        at position: Int, _ beacon: Beacon, now: Instant, _ actions: inout [DirectoryAction]
+    ) {
+        guard case .digest(let heads) = beacon.body else {
+            return heard(at: position, interval: beacon.interval, now: now, &actions)
+        }
+        if entries[position].state == .dead { strangerNoticed(beacon, now: now) }
+        heard(at: position, interval: beacon.interval, now: now, &actions)
+        if !heads.isEmpty { actions.append(.changed(.heads(beacon.sender, heads))) }
     }
 
     /// The body of a beacon whose sender is known, alive and current.
@@ -141,13 +159,11 @@ extension DirectoryMachine {
         // Asked over links only.
         case .table: break
         case .life(let names):
-            asked(now: now)
-            for name in names {
-                guard let position = entries.position(of: name), entries[position].isPresent,
-                    entries[position].sources.contains(.beacon)
-                else { continue }
-                let next = now + nextProbe(of: entries[position])
-                entries[position].probeAt = max(next, entries[position].probeAt ?? next)
+            let heard = entries.hearable(names)
+            asked(forSame: heard.contains { entries[$0].state == .suspect }, now: now)
+            for position in heard {
+                let interval = entries[position].interval(atLeast: pace)
+                entries.putOffProbe(position, to: now + nextProbe(every: interval))
             }
             if names.contains(name) {
                 let due = max(now, schedule.lastDigest.map { $0 + .milliseconds(20) } ?? now)
@@ -241,6 +257,8 @@ extension DirectoryMachine {
 }
 
 extension Beacon.Body {
+    fileprivate var isGoodbye: Bool { if case .goodbye = self { true } else { false } }
+
     /// True for a body that tells nothing new to whoever has the record's version.
     var isRepetition: Bool {
         switch self {

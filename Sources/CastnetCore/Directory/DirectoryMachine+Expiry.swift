@@ -43,9 +43,15 @@ extension DirectoryMachine {
 
     // MARK: Questions
 
-    /// This node or another has asked.
-    mutating func asked(now: Instant) {
-        questions.notBefore = now + LifeQuestions.pause + questionTurn()
+    /// This node or another has asked. Who means to ask for the same nodes waits for a turn anew: they are
+    /// the whole group's suspects. Who means to ask for others keeps what is left of the turn, so that it
+    /// comes.
+    mutating func asked(forSame: Bool, now: Instant) {
+        var turn = questionTurn()
+        if !forSame, let mine = questions.nextDeadline {
+            turn = min(turn, max(.zero, mine - now) + jitter(LifeQuestions.pause))
+        }
+        questions.notBefore = now + LifeQuestions.pause + turn
     }
 
     private mutating func questionTurn() -> Duration {
@@ -72,7 +78,7 @@ extension DirectoryMachine {
         for (position, _) in asked {
             entries[position].probeAt = now + untilNextProbe(of: entries[position], now: now)
         }
-        self.asked(now: now)
+        self.asked(forSame: true, now: now)
         if asked.count < soon.count { questions.at = now }
         // For the next time.
         look(at: now)
@@ -80,19 +86,22 @@ extension DirectoryMachine {
     }
 
     private func isSoonDue(_ entry: borrowing DirectoryEntry, now: Instant) -> Bool {
-        entry.probeAt.map { $0 < now + .nanoseconds(probePause(of: entry)) } ?? false
+        entry.probeAt.map { $0 < now + .nanoseconds(probePause(every: entry.interval(atLeast: pace))) }
+            ?? false
     }
 
     /// A vouched node is asked for as long as it is silent, but no more than its beacons would cost.
     private mutating func untilNextProbe(of entry: DirectoryEntry, now: Instant) -> Duration {
         let silence = now - (entry.heard ?? entry.since)
-        return silence < entry.interval * 3 ? nextProbe(of: entry) : entry.interval
+        let interval = Duration.nanoseconds(entry.interval(atLeast: pace))
+        return silence < interval * 3 ? nextProbe(every: interval.nanoseconds) : interval
     }
 
     /// What the times of all entries depend on.
-    private var times: DirectoryEntry.Times {
+    var times: DirectoryEntry.Times {
         .init(
-            patience: patience, notBefore: echo.backAt, mayDie: !echo.isSilent, goneKept: goneKept)
+            patience: patience, pace: pace, notBefore: echo.backAt, mayDie: !echo.isSilent,
+            goneKept: goneKept)
     }
 
     private enum Due { case nothing, question, forgotten }
@@ -109,7 +118,7 @@ extension DirectoryMachine {
             actions.append(.changed(.suspected(entries[position].identity, .silent)))
             return .nothing
         case .suspect:
-            if times.mayDie, let death = entries[position].deathAt(notBefore: times.notBefore), death <= now {
+            if let death = entries[position].deathAt(times), death <= now {
                 setState(at: position, .dead, now: now)
                 fallBack(at: position)
                 counters.add(.died)
@@ -117,7 +126,7 @@ extension DirectoryMachine {
                 return .nothing
             }
             if let retry = entries[position].retryAt, retry <= now {
-                entries[position].unreachable = false
+                setReachable(at: position, true)
                 setState(at: position, .alive, now: now)
                 actions.append(.changed(.refuted(entries[position].identity)))
                 return .nothing
@@ -150,15 +159,16 @@ extension DirectoryMachine {
 
     /// Between two questions about one suspect: there is less time for more of them where it became one late.
     /// In nanoseconds: this is asked for each name of each question.
-    private func probePause(of entry: borrowing DirectoryEntry) -> Int64 {
-        entry.intervalNanoseconds / 100 * (patience < 3 ? 30 : 4)
-    }
+    private func probePause(every interval: Int64) -> Int64 { interval / 100 * (patience < 3 ? 30 : 4) }
 
     /// Until the next of them, whoever asks it.
-    mutating func nextProbe(of entry: borrowing DirectoryEntry) -> Duration {
-        let half = probePause(of: entry) / 2
+    mutating func nextProbe(every interval: Int64) -> Duration {
+        let half = probePause(every: interval) / 2
         return .nanoseconds(half + turn(in: half))
     }
+
+    /// The interval of a group as large as this one, in milliseconds.
+    var pace: UInt32 { UInt32(clamping: presentCount * 1000 / max(1, rules.packetsPerSecond)) }
 
     /// How long a node that is gone is remembered: what the slowest to notice tells of it is old by then.
     var goneKept: Duration { max(rules.goneKept, interval * 4) }

@@ -53,16 +53,17 @@ extension DirectoryMachine {
         _ name: String, _ reason: DirectoryEvent.SuspicionReason, now: Instant,
         _ actions: inout [DirectoryAction]
     ) {
-        guard let entry = entries[name], entry.isPresent else { return }
+        guard let position = entries.position(of: name), entries[position].isPresent else { return }
+        let entry = entries[position]
         let isNews = entry.state == .alive || !entry.unreachable
-        entries[name]?.unreachable = true
+        setReachable(at: position, false)
         if entry.state == .suspect {
             // Another failed dial: the next try of a vouched node is put off again.
-            entries[name]?.since = now
+            entries[position].since = now
         }
-        setState(name, .suspect, now: now)
+        setState(at: position, .suspect, now: now)
         let probe = now + jitter(.milliseconds(20))
-        if entry.sources.contains(.beacon) { entries[name]?.probeAt = probe }
+        if entry.sources.contains(.beacon) { entries[position].probeAt = probe }
         look(at: probe)
         guard isNews else { return }
         counters.add(.suspected)

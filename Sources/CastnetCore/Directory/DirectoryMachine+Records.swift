@@ -14,7 +14,7 @@ extension DirectoryMachine {
             insert(entry)
             counters.add(.joined)
             actions.append(.changed(.joined(record.identity)))
-            compareChannels(name, &actions)
+            if !record.channels.isEmpty { compareChannels(name, &actions) }
             welcome(source, now: now)
             return
         }
@@ -77,6 +77,12 @@ extension DirectoryMachine {
         _ name: String, interval: Duration?, now: Instant, _ actions: inout [DirectoryAction]
     ) {
         guard let position = entries.position(of: name) else { return }
+        heard(at: position, interval: interval, now: now, &actions)
+    }
+
+    mutating func heard(
+        at position: Int, interval: Duration?, now: Instant, _ actions: inout [DirectoryAction]
+    ) {
         let (had, lasted) = (entries[position].sources, entries[position].interval)
         entries[position].heard = now
         if let interval {
@@ -88,7 +94,7 @@ extension DirectoryMachine {
             entries[position].linkHeard = now
         }
         guard entries[position].state != .alive || entries[position].unreachable else { return }
-        entries[position].unreachable = false
+        setReachable(at: position, true)
         setState(at: position, .alive, now: now)
         look(at: now + (interval ?? lasted))
         counters.add(.refuted)
@@ -100,9 +106,15 @@ extension DirectoryMachine {
         _ name: String, at instant: Instant, interval: Duration, now: Instant,
         _ actions: inout [DirectoryAction]
     ) {
-        guard let position = entries.position(of: name),
-            instant > entries[position].heard ?? Instant(nanoseconds: .min)
-        else { return }
+        guard let position = entries.position(of: name) else { return }
+        witnessed(at: position, at: instant, interval: interval, now: now, &actions)
+    }
+
+    mutating func witnessed(
+        at position: Int, at instant: Instant, interval: Duration, now: Instant,
+        _ actions: inout [DirectoryAction]
+    ) {
+        guard instant > entries[position].heard ?? Instant(nanoseconds: .min) else { return }
         entries[position].heard = instant
         entries[position].interval = interval
         entries[position].sources.insert(.beacon)
@@ -145,7 +157,7 @@ extension DirectoryMachine {
         entries[entry.identity.name] = entry
         presentCount += 1
         index.insert(entry.record)
-        look(at: entry.suspicionAt(after: patience, notBefore: echo.backAt))
+        look(at: entry.suspicionAt(times))
     }
 
     mutating func remove(_ name: String) {
@@ -160,6 +172,12 @@ extension DirectoryMachine {
         index.remove(old)
         entries[name]?.record = record
         index.insert(record)
+    }
+
+    mutating func setReachable(at position: Int, _ isReachable: Bool) {
+        guard entries[position].unreachable == isReachable else { return }
+        entries[position].unreachable = !isReachable
+        index.touch(entries[position].record)
     }
 
     mutating func setState(_ name: String, _ state: NodeState, now: Instant) {
@@ -177,7 +195,8 @@ extension DirectoryMachine {
         if old == .suspect { suspectCount -= 1 }
         if state == .suspect { suspectCount += 1 } else { entries[position].probeAt = nil }
         if !isPresent { look(at: now + goneKept) }
-        index.touch(entries[position].record)
+        // Whoever is but suspect stays in the views.
+        if wasPresent != isPresent { index.touch(entries[position].record) }
     }
 
     /// True when one more node may be taken in; the one gone longest makes room.

@@ -186,6 +186,15 @@ extension DirectoryMachine {
         _ told: Beacon.Told, source: RecordSources, now: Instant, _ actions: inout [DirectoryAction]
     ) -> Bool {
         let heard = now - told.age
+        if let position = entries.position(of: told.digest), entries.isJust(position, told.stamp),
+            !told.hasLeft
+        {
+            guard told.age < told.interval * 29 / 10, !entries[position].sources.contains(.own) else {
+                return true
+            }
+            witnessed(at: position, at: heard, interval: told.interval, now: now, &actions)
+            return true
+        }
         let identity = told.record.identity
         let position = entries.position(of: told.digest, identity.name)
         guard identity.name != own.identity.name else { return true }
@@ -212,7 +221,7 @@ extension DirectoryMachine {
             // It was not heard here.
             if entry?.identity != identity, let position = entries.position(of: told.digest, identity.name) {
                 entries[position].heard = heard
-                look(at: entries[position].suspicionAt(after: patience, notBefore: echo.backAt))
+                look(at: entries[position].suspicionAt(times))
             }
         }
         witnessed(identity.name, at: heard, interval: told.interval, now: now, &actions)

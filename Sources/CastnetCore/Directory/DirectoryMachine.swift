@@ -291,10 +291,7 @@ package struct DirectoryMachine: ~Copyable {
 
     /// Every datagram is also a sign of life, so it moves the next digest.
     mutating func send(_ body: Beacon.Body, now: Instant, _ actions: inout [DirectoryAction]) {
-        // Who misses that the interval is much longer now takes this node for dead before the next beacon.
-        let isMuchLonger = schedule.told.map { interval > $0 * 17 / 10 } ?? false
-        schedule.digestAt =
-            now + (isMuchLonger ? generator.jitter(.milliseconds(100), in: 0.5...1.5) : nextPause())
+        schedule.digestAt = now + nextPause()
         schedule.told = interval
         counters.add(.sent)
         actions.append(.send(beacon(body)))
@@ -360,8 +357,12 @@ package struct DirectoryMachine: ~Copyable {
     /// A random time up to `duration`.
     mutating func jitter(_ duration: Duration) -> Duration { generator.jitter(duration, in: 0...1) }
 
-    /// Until the next digest: never more than the announced interval.
-    private mutating func nextPause() -> Duration { generator.jitter(interval, in: 0.86...0.90) }
+    /// Until the next digest: never more than the announced interval. While a group shrinks or grows all
+    /// change their paces at once, which would bring many together: they are scattered anew.
+    private mutating func nextPause() -> Duration {
+        let isNew = schedule.told.map { abs($0 / interval - 1) > 0.05 } ?? false
+        return generator.jitter(interval, in: isNew ? 0.45...0.90 : 0.86...0.90)
+    }
 
     private mutating func announce(from start: Instant, within: Duration) {
         let first = start + jitter(within)

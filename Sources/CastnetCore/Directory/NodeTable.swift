@@ -12,6 +12,9 @@ struct NodeTable: Sendable {
     /// Of each entry: it needs nothing before then, in milliseconds from `duesFrom`; 0: not looked at since
     /// it was changed.
     private var dues: [UInt32] = []
+    /// Of each ``block`` of entries: none of them needs anything before then.
+    private var blockDues: [UInt32] = []
+    private static let block = 16
     private var duesFrom = Instant(nanoseconds: 0)
     private var duesTimes: DirectoryEntry.Times?
     /// Nobody outside knows which names share a place.
@@ -37,9 +40,14 @@ struct NodeTable: Sendable {
     subscript(position: Int) -> DirectoryEntry {
         _read { yield entries[position] }
         _modify {
-            dues[position] = 0
+            changed(position)
             yield &entries[position]
         }
+    }
+
+    private mutating func changed(_ position: Int) {
+        dues[position] = 0
+        blockDues[position / Self.block] = 0
     }
 
     /// The way of nearly all that is heard; see ``DirectoryEntry/refresh(_:interval:now:)``. It only puts off
@@ -56,6 +64,16 @@ struct NodeTable: Sendable {
 
     /// Of a name of this digest, as far as the index tells; of several any.
     func position(of digest: UInt64) -> Int? { position(of: digest) { _ in true } }
+
+    /// See ``DirectoryEntry/isJust(_:)``.
+    func isJust(_ position: Int, _ stamp: UInt64) -> Bool { entries.span[position].isJust(stamp) }
+
+    /// Puts off the question about a suspect; it is none of what was looked up when it needs something.
+    mutating func putOffProbe(_ position: Int, to instant: Instant) {
+        let planned = entries[position].probeAt
+        if planned == nil { changed(position) }
+        entries[position].probeAt = max(instant, planned ?? instant)
+    }
 
     /// The word of the index where the search for a digest begins; 0: there is no such name.
     @inline(__always)
@@ -84,32 +102,59 @@ struct NodeTable: Sendable {
 
     /// The positions of entries that need something now; `next`: brought forward to what others need later.
     ///
-    /// One word of each entry is looked at, and those entries only that may need something.
+    /// One word of every few entries is looked at, and those entries only that may need something.
     mutating func due(_ times: DirectoryEntry.Times, now: Instant, _ next: inout Instant?) -> [Int] {
-        if duesTimes != times || now - duesFrom > .seconds(86_400) {
-            duesTimes = times
+        var computed = duesTimes ?? times
+        if duesTimes == nil || times.mayComeSooner(than: computed) || now - duesFrom > .seconds(86_400) {
+            computed = times
             duesFrom = now
-            for position in dues.indices { dues[position] = 0 }
+            for position in dues.indices { changed(position) }
         }
-        let limit = milliseconds(to: now)
+        computed.pace = max(computed.pace, times.pace)
+        duesTimes = computed
         var (due, first) = ([Int](), UInt32.max)
-        for position in dues.indices {
-            if dues[position] > limit {
-                first = min(first, dues[position])
-                continue
-            }
-            let at = entries[position].next(times) ?? Instant(nanoseconds: .max)
-            if at <= now { due.append(position) } else { next = earliest(next, at) }
-            dues[position] = at <= now ? 0 : milliseconds(to: at)
+        let limit = milliseconds(to: now)
+        for block in blockDues.indices {
+            let isDue = blockDues[block] <= limit
+            first = min(first, isDue ? look(at: block, times, now: now, &due) : blockDues[block])
         }
         if first < .max { next = earliest(next, duesFrom + .milliseconds(Int64(first))) }
         return due
     }
 
+    @inline(__always)
+    private func next(_ position: Int, _ times: DirectoryEntry.Times) -> Instant {
+        let all = entries.span
+        return all[position].next(times) ?? Instant(nanoseconds: .max)
+    }
+
+    /// When the first of those needs something that are not due.
+    private mutating func look(
+        at block: Int, _ times: DirectoryEntry.Times, now: Instant, _ due: inout [Int]
+    ) -> UInt32 {
+        let (limit, start, before) = (milliseconds(to: now), block * Self.block, due.count)
+        var first = UInt32.max
+        for position in start..<min(start + Self.block, dues.count) {
+            if dues[position] <= limit {
+                let at = next(position, times)
+                if at <= now {
+                    due.append(position)
+                    dues[position] = 0
+                    continue
+                }
+                dues[position] = milliseconds(to: at)
+            }
+            first = min(first, dues[position])
+        }
+        blockDues[block] = due.count > before ? 0 : first
+        return first
+    }
+
     /// A suspect is meant to be asked for: that is the questions' business now. The answer: when it needs
     /// something else.
     mutating func asked(_ position: Int, _ times: DirectoryEntry.Times) -> Instant? {
-        let end = entries[position].endsAt(times)
+        let end = entries.span[position].endsAt(times)
+        changed(position)
         dues[position] = milliseconds(to: end ?? Instant(nanoseconds: .max))
         return end
     }
@@ -155,6 +200,8 @@ struct NodeTable: Sendable {
         }
         entries.append(entry)
         dues.append(0)
+        if blockDues.count * Self.block < dues.count { blockDues.append(0) }
+        changed(entries.count - 1)
         if entries.count * 4 > index.count * 3 {
             let old = index
             index = Array(repeating: 0, count: max(16, old.count * 2))
@@ -176,9 +223,10 @@ struct NodeTable: Sendable {
         if position != last {
             index[place(of: last)] = Self.place(position, entries[last].digest)
             entries.swapAt(position, last)
-            dues[position] = 0
+            changed(position)
         }
         dues.removeLast()
+        if (blockDues.count - 1) * Self.block >= dues.count { blockDues.removeLast() }
         return entries.removeLast()
     }
 

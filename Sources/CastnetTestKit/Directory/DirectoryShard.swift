@@ -42,6 +42,8 @@ final class DirectoryShard: @unchecked Sendable {
     private var watched: Set<String> = []
     private(set) var seen: [Instant] = []
     var cut: Int?
+    /// Nobody hears any other.
+    var isApart = false
     private static let never = Instant(nanoseconds: .max)
 
     init(_ settings: DirectorySimulation.Settings, index: Int, of stride: Int) {
@@ -67,12 +69,40 @@ final class DirectoryShard: @unchecked Sendable {
         }
     }
 
-    func start(_ number: Int, now: Instant) {
-        let (name, topics) = (Self.name(number), topics(number))
+    func record(of number: Int) -> NodeRecord {
+        let name = Self.name(number)
         let address = HostPort(host: "10.\(number >> 16).\(number >> 8 & 255).\(number & 255)", port: 7400)
-        let record = NodeRecord(
+        return NodeRecord(
             identity: NodeIdentity(name: name, incarnation: Incarnation(1)), addresses: [address],
-            services: topics.map { .init(topic: $0, server: name) })
+            services: topics(number).map { .init(topic: $0, server: name) })
+    }
+
+    /// Starts those of these nodes that are of this shard; each is told the table.
+    func start(_ numbers: Range<Int>, told table: [Beacon.Told], now: Instant) {
+        for number in numbers where number % stride == index {
+            start(number, now: now)
+            tell(nodes.count - 1, table, now: now)
+        }
+    }
+
+    func tell(_ table: [Beacon.Told], now: Instant) {
+        for slot in nodes.indices { tell(slot, table, now: now) }
+    }
+
+    /// Another node tells it the table over a link.
+    private func tell(_ slot: Int, _ table: [Beacon.Told], now: Instant) {
+        guard let node = nodes[slot] else { return }
+        let teller = table[node.number == 0 ? table.count - 1 : 0]
+        let word = Beacon(
+            cluster: Beacon.digest(ofCluster: teller.record.cluster), sender: teller.record.identity,
+            recordVersion: teller.record.version, interval: teller.interval, body: .table(table))
+        let actions = node.machine.exchanged(word, with: teller.record.identity, now: now)
+        perform(slot, node, actions, now: now)
+    }
+
+    func start(_ number: Int, now: Instant) {
+        let record = record(of: number)
+        let address = record.addresses[0]
         var rules = DirectoryMachine.Rules()
         rules.goneKept = settings.goneKept
         rules.membersMax = settings.nodes * 2
@@ -169,6 +199,7 @@ final class DirectoryShard: @unchecked Sendable {
     private func reaches(_ arrival: Arrival, _ to: Int) -> Bool {
         let (from, order, now) = (arrival.datagram.from, arrival.order, arrival.at)
         if from == to { return true }
+        if isApart { return false }
         if let cut, (from < cut) != (to < cut) { return false }
         guard settings.loss > 0 else { return true }
         // SplitMix64 of the three: no state that another processor might have changed first.

@@ -31,8 +31,8 @@ package final class DirectorySimulation {
     package private(set) var now = Instant(nanoseconds: 1_000_000_000)
     /// All that was sent, and by second of virtual time.
     package private(set) var packets = 0
-    package private(set) var packetsBySecond: [Int: Int] = [:]
     package private(set) var packetsByKind: [String: Int] = [:]
+    package private(set) var packetsBySecond: [Int: [String: Int]] = [:]
     private let shards: [DirectoryShard]
     private var count = 0
     private var flying: [Datagram] = []
@@ -62,6 +62,29 @@ package final class DirectorySimulation {
         unsettle()
         shard(of: number).start(number, now: now)
         return number
+    }
+
+    /// Starts so many nodes, the first ones, over one interval. Each is told a table of all, as by a seed,
+    /// when it starts and when all run; until then it hears none of the others.
+    package func startAcquainted(_ number: Int) {
+        let pace = Duration.seconds(1) * number / DirectoryMachine.Rules().packetsPerSecond
+        let interval = max(.seconds(1), pace)
+        let table = (0..<number).map {
+            Beacon.Told(record: shards[0].record(of: $0), interval: interval, age: .zero)
+        }
+        for shard in shards { shard.isApart = true }
+        let began = now
+        while count < number {
+            let due = Int((now - began) / interval * Double(number)) + 1
+            let (shards, instant, some) = (shards, now, count..<min(due, number))
+            concurrently(shards.count) { shards[$0].start(some, told: table, now: instant) }
+            count = some.upperBound
+            run(settings.tick * 10)
+        }
+        let (all, instant) = (shards, now)
+        concurrently(all.count) { all[$0].tell(table, now: instant) }
+        for shard in shards { shard.isApart = false }
+        unsettle()
     }
 
     /// The node vanishes without a word.
@@ -123,8 +146,11 @@ package final class DirectorySimulation {
         }
         flying = shards.flatMap { $0.takeOutbox() }.sorted { $0.from < $1.from }
         packets += flying.count
-        for datagram in flying { packetsByKind[datagram.beacon.body.label, default: 0] += 1 }
-        packetsBySecond[Int(now.nanoseconds / 1_000_000_000), default: 0] += flying.count
+        let second = Int(now.nanoseconds / 1_000_000_000)
+        for datagram in flying {
+            packetsByKind[datagram.beacon.body.label, default: 0] += 1
+            packetsBySecond[second, default: [:]][datagram.beacon.body.label, default: 0] += 1
+        }
     }
 
     // MARK: What is seen

@@ -51,6 +51,56 @@ import Testing
             state(machine, "far", now) == .dead, "2.9 intervals after it was heard, not after it was told of")
     }
 
+    /// A machine that hears 1,200 nodes every second, of which `quiet` is silent after the start.
+    private func crowd(
+        quiet: [String], until end: Duration, each body: (inout DirectoryMachine, Instant) -> Void
+    )
+        -> DirectoryMachine
+    {
+        var machine = machine()
+        let names = (0..<1200).map { "node-\($0)" }
+        var now = start
+        while now < start + end {
+            for name in names where now == start || !quiet.contains(name) {
+                let body: Beacon.Body = now == start ? .record(record(name)) : .digest([])
+                _ = machine.received(beacon(name, body), now: now)
+            }
+            for _ in 0..<50 {
+                now = now + .milliseconds(20)
+                for case .send(let own) in machine.tick(now: now) { _ = machine.received(own, now: now) }
+                body(&machine, now)
+            }
+        }
+        return machine
+    }
+
+    @Test func `in a large group a silence is measured by the group's interval`() {
+        // It named one second, and would be dead after 2.9; the group's interval is three.
+        let machine = crowd(quiet: ["node-7"], until: .seconds(8)) { _, _ in }
+        #expect(state(machine, "node-7", start + .seconds(8)) == .alive)
+        let later = crowd(quiet: ["node-7"], until: .seconds(10)) { _, _ in }
+        #expect(state(later, "node-7", start + .seconds(10)) == .dead)
+    }
+
+    @Test func `a question about one suspect comes in time however much others ask`() {
+        var asked: Instant?
+        let seven = Beacon.digest(ofName: "node-7")
+        var machine = crowd(quiet: ["node-7"], until: .seconds(8)) { _, _ in }
+        var now = start + .seconds(8)
+        while asked == nil, now < start + .seconds(9) {
+            now = now + .milliseconds(20)
+            if (now - start).nanoseconds % 100_000_000 == 0 {
+                let others = Beacon.Body.request(.life([Beacon.digest(ofName: "node-8")]))
+                _ = machine.received(beacon("node-9", others), now: now)
+            }
+            for case .send(let own) in machine.tick(now: now) {
+                if case .request(.life(let names)) = own.body, names.contains(seven) { asked = now }
+                _ = machine.received(own, now: now)
+            }
+        }
+        #expect(asked != nil, "before it is given up")
+    }
+
     @Test func `what is too old is not news`() {
         var machine = machine()
         _ = machine.received(beacon("teller", told(record("far"), age: .seconds(3))), now: start)
