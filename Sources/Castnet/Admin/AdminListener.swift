@@ -79,7 +79,7 @@ final class AdminListener: @unchecked Sendable {
                 // What a dead process left may go, a living one's may not.
                 bootstrap.bind(
                     unixDomainSocketPath: path,
-                    cleanupExistingSocketFile: SocketDirectory.living?.contains(path) == false)
+                    cleanupExistingSocketFile: SocketDirectory.isAbandoned(path))
             }
         return bound.flatMapThrowing { [self] channel in
             self.channel = channel

@@ -42,7 +42,7 @@ import Testing
 
         try await newcomer.stop()
         for peer in peers.dropLast() {
-            _ = try await peer.when(within: .milliseconds(500), serving("work", count - 2))
+            _ = try await peer.when(within: .milliseconds(500) * Patience.factor, serving("work", count - 2))
             #expect(
                 try await peer.on { $0.nodes().first { $0.state == .left }?.record.identity.name }
                     == "node-\(count - 1)")
@@ -66,11 +66,11 @@ import Testing
             $0.update { $0.services.append(.init(topic: Topic(unchecked: "w.x"), server: "s")) }
         }
         let seen = try await client.when(serving("w.x", 1))
-        #expect(seen - started < .milliseconds(500))
+        #expect(seen - started < .milliseconds(500) * Patience.factor, "took \(seen - started)")
         let hearing = try await client.on { $0.members(hearing: Topic(unchecked: "w.x")).map(\.server) }
         #expect(hearing == ["s"])
         try await server.on { $0.update { $0.services = [] } }
-        _ = try await client.when(within: .milliseconds(500), serving("w.x", 0))
+        _ = try await client.when(within: .milliseconds(500) * Patience.factor, serving("w.x", 0))
         try await server.stop()
         try await client.stop()
         try await group.shutdownGracefully()
