@@ -10,6 +10,8 @@ struct TableExchange: Sendable {
     var at: Instant?
     /// Until when it is done often: there is news, or silence.
     var quickUntil = Instant(nanoseconds: .min)
+    /// Partners that are still to be told the newest news without a wait.
+    var rumours = 0
     /// When another node's table came last.
     var heardAt: Instant?
     var isSilent = false
@@ -27,6 +29,11 @@ extension DirectoryMachine {
     /// The record of more bytes than a datagram holds; a larger one is for beacons.
     package static let exchangedRecordMax = 32 << 10
 
+    /// News is told to so many partners, one after the other: with one, about every fifth node would learn of
+    /// it only when an exchange is due anyway.
+    private static let rumourPartners = 3
+    private static let rumourPause = Duration.milliseconds(20)
+
     var exchanges: Bool { !rules.seeds.isEmpty }
 
     /// Between two exchanges: as rare as beacons, unless these do not say who lives.
@@ -40,8 +47,10 @@ extension DirectoryMachine {
     mutating func exchange(now: Instant, _ actions: inout [DirectoryAction]) {
         guard exchanges, phase == .running, let due = exchange.at, due <= now else { return }
         if isQuick { exchange.quickUntil = max(exchange.quickUntil, now + interval * 5) }
+        exchange.rumours = max(0, exchange.rumours - 1)
         let pause = now < exchange.quickUntil ? min(exchangePause, interval / 8) : exchangePause
-        exchange.at = now + generator.jitter(pause, in: 0.8...1)
+        exchange.at =
+            now + (exchange.rumours > 0 ? jitter(Self.rumourPause) : generator.jitter(pause, in: 0.8...1))
         noticeSilence(now: now, &actions)
         guard let partner = partner() else { return }
         counters.add(.exchanges)
@@ -52,7 +61,8 @@ extension DirectoryMachine {
     mutating func exchangeSoon(now: Instant) {
         guard exchanges else { return }
         exchange.quickUntil = max(exchange.quickUntil, now + .seconds(1))
-        exchange.at = earliest(exchange.at, now + jitter(.milliseconds(20)))
+        exchange.rumours = Self.rumourPartners
+        exchange.at = earliest(exchange.at, now + jitter(Self.rumourPause))
     }
 
     /// One of the seeds while nobody else is known, and now and then, so that parts of a group find each
