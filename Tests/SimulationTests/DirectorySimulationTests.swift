@@ -15,7 +15,7 @@ import Testing
         let (one, three) = (group(1), group(3))
         for simulation in [one, three] { simulation.run(.seconds(5)) }
         #expect(one.packets == three.packets)
-        for counter in DirectoryCounter.allCases { #expect(one.count(counter) == three.count(counter)) }
+        for counter in Counter.allCases { #expect(one.count(counter) == three.count(counter)) }
     }
 
     @Test func `two halves that met again are one view at once`() {

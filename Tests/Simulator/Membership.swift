@@ -84,7 +84,7 @@ final class MembershipReport {
     func idle() {
         simulation.run(max(.seconds(6), simulation.interval))
         let (began, died, suspected) = (
-            simulation.now, simulation.count(.died), simulation.count(.suspected)
+            simulation.now, simulation.count(.directoryDied), simulation.count(.directorySuspected)
         )
         let processor = processorSeconds()
         simulation.run(max(.seconds(10), simulation.interval * 3 / 2))
@@ -93,8 +93,8 @@ final class MembershipReport {
             "idle", since: began,
             [
                 "packets_per_s": rate(since: began), "interval_s": simulation.interval.seconds,
-                "false_deaths": simulation.count(.died) - died,
-                "suspected_per_s": Double(simulation.count(.suspected) - suspected) / seconds,
+                "false_deaths": simulation.count(.directoryDied) - died,
+                "suspected_per_s": Double(simulation.count(.directorySuspected) - suspected) / seconds,
                 "processor_us_per_node_s": (processorSeconds() - processor) * 1e6 / seconds / Double(nodes),
                 "resident_bytes_per_node": residentBytes() / nodes, "resident_bytes": residentBytes(),
                 "one_view": isOneView,
@@ -128,7 +128,9 @@ final class MembershipReport {
             simulation.crash(number)
         }
         let expected = count * running.count
-        simulation.run(interval * 4) { self.simulation.delays(since: began).count >= expected }
+        simulation.run(interval * 4, lookingEvery: .seconds(1)) {
+            self.simulation.delays(since: began).count >= expected
+        }
         var fields = figures(since: began, of: expected)
         fields["interval_s"] = interval.seconds
         line("crash", since: began, fields)
@@ -151,7 +153,7 @@ final class MembershipReport {
         let began = simulation.now
         simulation.cut(below: number)
         let limit = simulation.interval * 5
-        let isApart = simulation.run(limit) {
+        let isApart = simulation.run(limit, lookingEvery: .seconds(1)) {
             self.simulation.agreeing(on: small) + self.simulation.agreeing(on: large) == small + large
         }
         let cutPeak = peak(since: began)

@@ -9,7 +9,7 @@ extension Node {
         try await loop.submit { [shell] in shell.snapshot() }.get()
     }
 
-    /// The node's counters and those of its channels.
+    /// The node's counters and those of its channels; not the directory's.
     var allCounters: CounterSet {
         var all = counters.values
         for channel in openChannels { all.merge(channel.channel.counters) }
@@ -37,7 +37,8 @@ extension NodeShell {
 
     /// The node as it is now.
     func snapshot() -> NodeSnapshot {
-        let counters = node?.allCounters ?? counters.values
+        var counters = node?.allCounters ?? counters.values
+        if let directory { counters.merge(directory.counters) }
         let channels = (node?.openChannels ?? []).map { open in
             let facts = open.channel.facts
             return ChannelSnapshot(

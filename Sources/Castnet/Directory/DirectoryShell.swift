@@ -13,7 +13,6 @@ final class DirectoryShell: @unchecked Sendable {
     private var interface: InterfaceChoice?
     private let node: NodeSettings
     private let listening: HostPort
-    private let counters: NodeCounters
     private let log: Logger
     private let feeds: [DiscoveryFeed]
     private var machine: DirectoryMachine
@@ -38,11 +37,9 @@ final class DirectoryShell: @unchecked Sendable {
     init(
         loop: any EventLoop, identity: NodeIdentity, configuration: Configuration, listening: HostPort,
         unixPath: String? = nil, channels: [NodeRecord.Channel], discovery: [any Discovery] = [],
-        counters: NodeCounters,
         seed: UInt64, log: Logger
     ) {
         self.loop = loop
-        self.counters = counters
         self.log = log
         settings = configuration.directory
         feeds = discovery.map { DiscoveryFeed($0, log: log) }
@@ -195,7 +192,6 @@ final class DirectoryShell: @unchecked Sendable {
 
     private func received(_ datagram: ByteBuffer, from address: SocketAddress) {
         guard !isStopped else { return }
-        counters.add(.beaconIn)
         do throws(BeaconFault) {
             let beacon = try Beacon(decoding: datagram)
             let source = address.ipAddress.map {
@@ -203,7 +199,6 @@ final class DirectoryShell: @unchecked Sendable {
             }
             perform(machine.received(beacon, from: source, now: MonotonicClock.now))
         } catch {
-            counters.add(.beaconMalformed)
             machine.rejected(error)
         }
     }
@@ -213,7 +208,6 @@ final class DirectoryShell: @unchecked Sendable {
         beacon.encode(into: &buffer)
         // What cannot be queued is lost like any datagram: everything is said again.
         guard beacons?.send(buffer) == true else { return }
-        counters.add(.beaconOut)
         machine.sent(bytes: buffer.readableBytes)
     }
 
@@ -230,7 +224,6 @@ final class DirectoryShell: @unchecked Sendable {
             let beacon = try Beacon(decoding: word, sizeMax: BeaconFormat.linkSizeMax)
             perform(machine.exchanged(beacon, with: peer, now: MonotonicClock.now))
         } catch {
-            counters.add(.beaconMalformed)
             machine.rejected(error)
         }
     }
@@ -313,7 +306,6 @@ final class DirectoryShell: @unchecked Sendable {
         switch event {
         case .beaconsSilent: reopenBeacons(in: .milliseconds(Int64.random(in: 0...500)))
         case .beaconsBack: isWarned = false
-        case .membersLimit: counters.add(.limitMembersHit)
         default: break
         }
     }
@@ -374,7 +366,7 @@ final class DirectoryShell: @unchecked Sendable {
     }
 
     /// What the directory counted.
-    var directoryCounters: DirectoryCounters { machine.counters }
+    var counters: CounterSet { machine.counters }
 }
 
 extension NodeRecord.Channel {

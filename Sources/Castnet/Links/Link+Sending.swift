@@ -193,12 +193,21 @@ extension Link {
 
     /// Sends beacons, or the newest of them once the link is open.
     func say(_ beacons: [ByteBuffer]) {
-        guard isConnected else { return words = beacons }
+        guard isConnected else {
+            dropWords()
+            return words = beacons
+        }
         // A peer that does not read hears the next ones instead.
-        guard isWritable else { return }
+        guard isWritable else { return owner.counters.add(.directoryWordsDropped, beacons.count) }
         lastUsedAt = owner.now
         for beacon in beacons { send(.directory(beacon)) }
         if key != nil { closeIfDone(linger: Unicast.repairLinger) }
+    }
+
+    /// What waited for the link is not said.
+    func dropWords() {
+        owner.counters.add(.directoryWordsDropped, words.count)
+        words = []
     }
 
     /// Sends the peer frames it asked for; `written` hears when they have left, or never will.

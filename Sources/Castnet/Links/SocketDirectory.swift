@@ -48,37 +48,27 @@ struct SocketDirectory {
         "\(path)/\(hexadecimal(host))-\(hexadecimal(identity.incarnation.value)).s"
     }
 
-    /// Removes the sockets of processes of this network that are gone. The list of living sockets is read
-    /// after the directory: one that was made meanwhile is in it.
+    /// Removes the sockets of processes of this network that are gone.
     func removeStale(host: UInt64) {
         let prefix = "\(hexadecimal(host))-"
         let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
-        let own = names.filter { $0.hasPrefix(prefix) && $0.hasSuffix(".s") }.map { "\(path)/\($0)" }
-        guard !own.isEmpty, let bound = Self.bound else { return }
-        for path in own where Self.isAbandoned(path, bound: bound) { unlink(path) }
+        for name in names where name.hasPrefix(prefix) && name.hasSuffix(".s") {
+            if Self.isAbandoned("\(path)/\(name)") { unlink("\(path)/\(name)") }
+        }
     }
 
     /// Whether a dead process left this socket, so that it may go.
+    ///
+    /// A datagram socket cannot be connected to a stream socket, and the refusal says why: the wrong type
+    /// where somebody has it bound, listening or not, and who has it hears nothing of it. The system's list of
+    /// sockets is no proof: it is read in pieces, and where others come and go one that stays may be missing.
     static func isAbandoned(_ path: String) -> Bool {
-        guard let bound else { return false }
-        return isAbandoned(path, bound: bound)
-    }
-
-    /// The list alone does not do: it is read in pieces, and where sockets come and go meanwhile one that
-    /// stays may be missing. Nor does the refusal: a socket that does not listen yet refuses, too.
-    private static func isAbandoned(_ path: String, bound: Set<String>) -> Bool {
-        !bound.contains(path) && refuses(path)
-    }
-
-    /// Whether nobody listens behind the path, which a connection that is tried tells.
-    private static func refuses(_ path: String) -> Bool {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         let bytes = Array(path.utf8)
         guard !bytes.isEmpty, bytes.count <= pathMax else { return false }
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
-        // Non-blocking: a listener with a full backlog lives.
-        let type = CInt(SOCK_STREAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
+        let type = CInt(SOCK_DGRAM.rawValue | SOCK_NONBLOCK.rawValue | SOCK_CLOEXEC.rawValue)
         let descriptor = Glibc.socket(AF_UNIX, type, 0)
         guard descriptor >= 0 else { return false }
         defer { close(descriptor) }
@@ -88,11 +78,5 @@ struct SocketDirectory {
             }
         }
         return result != 0 && errno == ECONNREFUSED
-    }
-
-    /// The paths of the sockets of this network that somebody has bound; nil: the system does not tell.
-    private static var bound: Set<String>? {
-        guard let table = try? String(contentsOfFile: "/proc/net/unix", encoding: .utf8) else { return nil }
-        return Set(table.split(separator: "\n").compactMap { $0.split(separator: " ").last.map(String.init) })
     }
 }

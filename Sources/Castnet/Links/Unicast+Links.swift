@@ -265,6 +265,7 @@ extension Unicast {
     /// Forgets a link and decides what becomes of the messages on it.
     private func abandon(_ link: Link) {
         links[link.number] = nil
+        link.dropWords()
         retire(link)
         let why =
             "the link to \(link.key?.peer.description ?? "a peer") ended: "

@@ -89,7 +89,7 @@ final class NodeShell: @unchecked Sendable {
             let directory = DirectoryShell(
                 loop: loop, identity: identity, configuration: configuration, listening: listening,
                 unixPath: unicast.unixPath, channels: facts.map { NodeRecord.Channel($0) },
-                discovery: discovery + stores(seed: storeSeed), counters: counters,
+                discovery: discovery + stores(seed: storeSeed),
                 seed: directorySeed, log: log)
             self.directory = directory
             directory.onChange = { [weak self] in self?.membershipChanged() }

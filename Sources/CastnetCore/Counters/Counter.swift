@@ -27,13 +27,19 @@ public enum Counter: Int, CaseIterable, Sendable {
     case linkMemoriesDropped, linkDialsPaced
     case linkTopicsPromoted, linkTopicsDemoted
     case messagesExpiredInQueue, messagesRetried, messagesTurnedAway, messagesUnclaimed
-    case beaconIn, beaconOut, beaconMalformed, beaconForeign
+    case beaconIn, beaconOut, beaconOutBytes, beaconRejectedForm, beaconRejectedVersion
+    case beaconRejectedKey, beaconRejectedText, beaconRejectedPart, beaconRejectedCluster, beaconStale
+    case beaconPartsTimeout, beaconRequests, beaconAnswers, beaconTables, directoryJoined
+    case directorySuspected, directoryRefuted, directoryDied, directoryLeft, directorySuperseded
+    case directoryNameConflicts, directoryChannelDiffers, directoryExchanges, directoryExchangesCut
+    case directoryWordsDropped
     case redisConnects, redisFailures, redisScans, redisNotifications
     case redisRecordsStored, redisRecordsRefused, redisRecordsRead, redisRecordsRejected
     case limitConnectionsHit, limitPerPeerHit, limitPerAddressHit, limitDialsHit, limitMessageHit,
         limitMemoryHit
     case limitPendingCallsHit, limitMembersHit, limitTopicsHit, limitSubscriptionBacklogHit, limitBacklogHit
     case limitStreamsHit, limitReorderHit, limitRepairsHit, limitHellosHit
+    case limitBeaconPartsHit, limitBeaconRequestsHit
 
     /// The counter's fixed name.
     public var label: String { Self.facts[rawValue].label }
@@ -191,10 +197,31 @@ public enum Counter: Int, CaseIterable, Sendable {
         ("messages.retried", "messages", "Messages sent again."),
         ("messages.turned-away", "messages", "Messages for which there was no room, or no free handler."),
         ("messages.unclaimed", "messages", "Messages given back whose sender did not let them start in 1 s."),
-        ("beacon.in", "datagrams", "Beacons received."),
-        ("beacon.out", "datagrams", "Beacons sent."),
-        ("beacon.rejected.malformed", "datagrams", "Beacons that do not decode."),
-        ("beacon.rejected.cluster", "datagrams", "Beacons of other clusters."),
+        ("beacon.in", "datagrams", "Beacons of this cluster received, own ones too."),
+        ("beacon.out", "datagrams", "Beacons sent by multicast."),
+        ("beacon.out-bytes", "bytes", "Of beacons sent by multicast."),
+        ("beacon.rejected.form", "datagrams", "No beacons, or of a wrong size or unknown kind."),
+        ("beacon.rejected.version", "datagrams", "Beacons of another format version."),
+        ("beacon.rejected.key", "datagrams", "Beacons under a key this node does not have."),
+        ("beacon.rejected.text", "datagrams", "Beacons with a name, topic or address out of rule."),
+        ("beacon.rejected.part", "datagrams", "Parts of records that do not fit together."),
+        ("beacon.rejected.cluster", "datagrams", "Beacons of another cluster on the same group and port."),
+        ("beacon.stale", "datagrams", "Beacons of incarnations already replaced or gone."),
+        ("beacon.parts.timeout", "records", "Records whose missing parts did not come in time."),
+        ("beacon.requests", "datagrams", "Requests for the records of other nodes."),
+        ("beacon.answers", "records", "Own record sent because somebody asked."),
+        ("beacon.tables", "events", "Times this node told a large group all it knows."),
+        ("directory.joined", "nodes", "Seen for the first time."),
+        ("directory.suspected", "nodes", "Became suspect."),
+        ("directory.refuted", "nodes", "Suspect or dead, and alive after all."),
+        ("directory.died", "nodes", "Given up after three silent intervals."),
+        ("directory.left", "nodes", "Said goodbye, or were taken back by their last source."),
+        ("directory.superseded", "nodes", "Replaced by a newer incarnation of their name."),
+        ("directory.name-conflicts", "names", "Found in use by two running nodes."),
+        ("directory.channel-differs", "channels", "Of a peer, with another group, port or MTU."),
+        ("directory.exchanges", "events", "Tables compared with another node's over a link."),
+        ("directory.exchanges.cut", "events", "Tables told over a link in part: they are too large."),
+        ("directory.words-dropped", "beacons", "Not said over a link that did not open or was not read."),
         ("redis.connects", "connections", "Times this node connected to the store."),
         ("redis.failures", "events", "Times the store was not there, did not answer, or answered no."),
         ("redis.scans", "looks", "Looks at the names of all nodes in the store."),
@@ -218,6 +245,8 @@ public enum Counter: Int, CaseIterable, Sendable {
         ("limit.reorder.hit", "frames", "Frames dropped because too many waited behind holes."),
         ("limit.repairs.hit", "requests", "Requests for repair forgotten because too many came at once."),
         ("limit.hellos.hit", "links", "Links told to come back later at limits.hellos."),
+        ("limit.beacon-parts.hit", "datagrams", "Parts refused: too many records are put together."),
+        ("limit.beacon-requests.hit", "records", "Not asked for because too many were asked for already."),
     ]
 }
 

@@ -174,16 +174,25 @@ struct DirectoryEntry: Sendable {
         !isPresent && !isVouched ? since + kept : nil
     }
 
-    /// The way of nearly all that is heard: nothing is new but that the node lives. False: look closer.
-    mutating func refresh(
-        _ stamp: UInt64, interval: UInt32, now: Instant
-    ) -> Bool {
-        guard self.stamp == stamp, state == .alive, !unreachable, sources.contains(.beacon),
-            intervalMilliseconds <= interval
-        else { return false }
+    /// What a sign of life comes to.
+    enum Refresh {
+        /// It may tell more: look closer.
+        case nothing
+        /// It puts off what the entry needs next.
+        case later
+        /// The node is heard more often from now on: the entry may need something sooner than it was to.
+        case sooner
+    }
+
+    /// The way of nearly all that is heard: nothing is new but that the node lives.
+    mutating func refresh(_ stamp: UInt64, interval: UInt32, now: Instant) -> Refresh {
+        guard self.stamp == stamp, state == .alive, !unreachable, sources.contains(.beacon) else {
+            return .nothing
+        }
+        let isSooner = interval < intervalMilliseconds
         heardAt = now
         intervalMilliseconds = interval
-        return true
+        return isSooner ? .sooner : .later
     }
 
     /// True where another's word that the node lived at `instant` tells nothing: it was heard here as late.

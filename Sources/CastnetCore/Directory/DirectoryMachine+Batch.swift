@@ -30,13 +30,16 @@ extension DirectoryMachine {
     ) {
         guard phase == .running, !hearing.isSilent else { return rest += heard.indices }
         entries.refresh(heard, &scratch)
-        for (position, isRefreshed) in scratch.isRefreshed.enumerated() {
-            guard isRefreshed else {
+        for (position, refresh) in scratch.refreshes.enumerated() {
+            let one = heard[position]
+            switch refresh {
+            case .nothing:
                 rest.append(position)
                 continue
+            case .later: break
+            case .sooner: look(at: one.at + .milliseconds(Int64(one.interval)))
             }
-            let one = heard[position]
-            counters.add(.received)
+            counters.add(.beaconIn)
             traffic.note(now: one.at)
             if one.isDigest { digests.note(now: one.at) }
             hearing.heardAt = one.at
@@ -49,7 +52,7 @@ package struct BatchScratch: Sendable {
     fileprivate var places: [UInt64] = []
     fileprivate var positions: [Int] = []
     fileprivate var stamps: [UInt64] = []
-    fileprivate var isRefreshed: [Bool] = []
+    fileprivate var refreshes: [DirectoryEntry.Refresh] = []
 
     package init() {}
 }
@@ -100,7 +103,7 @@ extension NodeTable {
         scratch.places.removeAll(keepingCapacity: true)
         scratch.positions.removeAll(keepingCapacity: true)
         scratch.stamps.removeAll(keepingCapacity: true)
-        scratch.isRefreshed.removeAll(keepingCapacity: true)
+        scratch.refreshes.removeAll(keepingCapacity: true)
         for one in heard { scratch.places.append(firstPlace(of: one.digest)) }
         for (one, place) in zip(heard, scratch.places) {
             // Whom nobody knows is compared with the own entry, which no beacon refreshes.
@@ -108,11 +111,10 @@ extension NodeTable {
         }
         for position in scratch.positions { scratch.stamps.append(entries[position].stamp) }
         for (index, one) in heard.enumerated() {
-            scratch.isRefreshed.append(
+            scratch.refreshes.append(
                 scratch.stamps[index] == one.stamp
-                    && refresh(
-                        scratch.positions[index], one.stamp, interval: one.interval, now: one.at)
-            )
+                    ? refresh(scratch.positions[index], one.stamp, interval: one.interval, now: one.at)
+                    : .nothing)
         }
     }
 }

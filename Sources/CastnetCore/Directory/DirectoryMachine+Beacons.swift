@@ -3,7 +3,10 @@ extension DirectoryMachine {
     package mutating func rejected(_ fault: BeaconFault) { counters.add(fault.counter) }
 
     /// What the driver put on the wire.
-    package mutating func sent(bytes: Int) { counters.add(.sentBytes, bytes) }
+    package mutating func sent(bytes: Int) {
+        counters.add(.beaconOut)
+        counters.add(.beaconOutBytes, bytes)
+    }
 
     /// A beacon from `source`, the datagram's address.
     package mutating func received(
@@ -11,10 +14,10 @@ extension DirectoryMachine {
     ) -> [DirectoryAction] {
         guard phase == .running else { return [] }
         guard beacon.cluster == cluster else {
-            counters.add(.foreignCluster)
+            counters.add(.beaconRejectedCluster)
             return []
         }
-        counters.add(.received)
+        counters.add(.beaconIn)
         traffic.note(now: now)
         if case .digest = beacon.body { digests.note(now: now) }
         var actions: [DirectoryAction] = []
@@ -27,11 +30,16 @@ extension DirectoryMachine {
             hearing.isSilent = false
             actions.append(.changed(.othersBack))
         }
-        if beacon.body.isRepetition,
-            let position = entries.position(of: beacon.senderDigest),
-            entries.refresh(position, beacon.stamp, interval: beacon.intervalMilliseconds, now: now)
-        {
-            return actions
+        if beacon.body.isRepetition, let position = entries.position(of: beacon.senderDigest) {
+            switch entries.refresh(
+                position, beacon.stamp, interval: beacon.intervalMilliseconds, now: now)
+            {
+            case .nothing: break
+            case .later: return actions
+            case .sooner:
+                look(at: now + beacon.interval)
+                return actions
+            }
         }
         if case .request(let request) = beacon.body { answer(request, now: now) }
         if case .table(let table) = beacon.body { told(table, by: beacon.sender, now: now, &actions) }
@@ -49,7 +57,7 @@ extension DirectoryMachine {
         if beacon.sender.incarnation < known {
             olderHeard(beacon, source, now: now, &actions)
         } else if beacon.sender.incarnation == entry.leftIncarnation {
-            counters.add(.stale)
+            counters.add(.beaconStale)
         } else if case .goodbye = beacon.body {
             // The goodbye of an incarnation never heard otherwise ends the ones before it, too.
             leave(beacon.sender, now: now, &actions)
@@ -133,7 +141,9 @@ extension DirectoryMachine {
         // Many that start together have asked everyone, and are answered or announce themselves meanwhile.
         var due = now + turn(in: wantsWindow) + (answersCome ? .milliseconds(300) : .zero)
         if case .part = beacon.body { due = now + stretched(.milliseconds(400)) }
-        if !wants.add(beacon.sender, version: beacon.recordVersion, at: due) { counters.add(.wantsLimit) }
+        if !wants.add(beacon.sender, version: beacon.recordVersion, at: due) {
+            counters.add(.limitBeaconRequestsHit)
+        }
     }
 
     // MARK: Questions
@@ -202,7 +212,7 @@ extension DirectoryMachine {
             return
         }
         ownRival?.reported = true
-        counters.add(.conflicts)
+        counters.add(.directoryNameConflicts)
         actions.append(
             .changed(
                 .nameConflict(
@@ -227,7 +237,7 @@ extension DirectoryMachine {
     private mutating func olderHeard(
         _ beacon: Beacon, _ source: HostPort?, now: Instant, _ actions: inout [DirectoryAction]
     ) {
-        counters.add(.stale)
+        counters.add(.beaconStale)
         let name = beacon.sender.name
         if case .goodbye = beacon.body { return }
         guard let entry = entries[name], entry.state == .alive else { return }
@@ -239,7 +249,7 @@ extension DirectoryMachine {
         }
         guard !rival.reported, now - rival.firstHeard >= entry.interval * 3 / 4 else { return }
         entries[name]?.rival?.reported = true
-        counters.add(.conflicts)
+        counters.add(.directoryNameConflicts)
         actions.append(
             .changed(
                 .nameConflict(

@@ -53,7 +53,7 @@ extension DirectoryMachine {
             now + (exchange.rumours > 0 ? jitter(Self.rumourPause) : generator.jitter(pause, in: 0.8...1))
         noticeSilence(now: now, &actions)
         guard let partner = partner() else { return }
-        counters.add(.exchanges)
+        counters.add(.directoryExchanges)
         actions.append(.exchange(partner, [beacon(.request(.table))] + summary(now: now)))
     }
 
@@ -104,14 +104,19 @@ extension DirectoryMachine {
     }
 
     /// Beacons of a datagram's size, the last record of each may be larger.
-    private func packed(_ table: some Sequence<Beacon.Told>, recordMax: Int, packetsMax: Int) -> [Beacon] {
+    private mutating func packed(_ table: some Sequence<Beacon.Told>, recordMax: Int, packetsMax: Int)
+        -> [Beacon]
+    {
         var beacons: [Beacon] = []
         var (packet, size): ([Beacon.Told], Int) = ([], 0)
         for var told in table {
             let bytes = told.fit(recordMax: recordMax)
             if size + bytes > BeaconFormat.datagramSizeMax - 256, !packet.isEmpty {
                 beacons.append(beacon(.table(packet)))
-                if beacons.count == packetsMax { return beacons }
+                if beacons.count == packetsMax {
+                    counters.add(.directoryExchangesCut)
+                    return beacons
+                }
                 (packet, size) = ([], 0)
             }
             packet.append(told)
@@ -146,10 +151,10 @@ extension DirectoryMachine {
     ) -> [DirectoryAction] {
         guard phase == .running, word.sender == peer, peer.name != own.identity.name else { return [] }
         guard word.cluster == cluster else {
-            counters.add(.foreignCluster)
+            counters.add(.beaconRejectedCluster)
             return []
         }
-        counters.add(.received)
+        counters.add(.beaconIn)
         var actions: [DirectoryAction] = []
         switch word.body {
         case .table(let table): compared(table, with: peer, now: now, &actions)
@@ -159,7 +164,7 @@ extension DirectoryMachine {
                 .compactMap { told(of: $0, isWhole: true, now: now) }
             let words = packed(table, recordMax: Self.exchangedRecordMax, packetsMax: 256)
             if !words.isEmpty { actions.append(.tell(peer, words)) }
-        case .digest, .record, .part, .request, .goodbye: counters.add(.rejectedForm)
+        case .digest, .record, .part, .request, .goodbye: counters.add(.beaconRejectedForm)
         }
         return actions
     }

@@ -22,7 +22,7 @@ extension DirectoryMachine {
     /// as they lie in memory: some microseconds for a thousand, whatever has happened to them.
     mutating func expire(now: Instant, _ actions: inout [DirectoryAction]) {
         guard let due = lookAt, due <= now else { return }
-        counters.add(.assemblyTimeout, assembler.expire(now: now))
+        counters.add(.beaconPartsTimeout, assembler.expire(now: now))
         noticeNobodyHeard(now: now, &actions)
         let times = times
         var next = assembler.isEmpty ? nil : now + BeaconAssembler.age
@@ -114,14 +114,14 @@ extension DirectoryMachine {
         case .alive:
             setState(at: position, .suspect, now: now)
             entries[position].probeAt = max(now, entries[position].probeAt ?? now)
-            counters.add(.suspected)
+            counters.add(.directorySuspected)
             actions.append(.changed(.suspected(entries[position].identity, .silent)))
             return .nothing
         case .suspect:
             if let death = entries[position].deathAt(times), death <= now {
                 setState(at: position, .dead, now: now)
                 fallBack(at: position)
-                counters.add(.died)
+                counters.add(.directoryDied)
                 actions.append(.changed(.died(entries[position].identity)))
                 return .nothing
             }

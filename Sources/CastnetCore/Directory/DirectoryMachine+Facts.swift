@@ -7,7 +7,7 @@ extension DirectoryMachine {
         var actions: [DirectoryAction] = []
         guard let entry = entries[peer.name] else {
             if case .opened = fact, rules.beacons, !wants.add(peer, version: 1, at: now) {
-                counters.add(.wantsLimit)
+                counters.add(.limitBeaconRequestsHit)
             }
             return actions
         }
@@ -66,7 +66,7 @@ extension DirectoryMachine {
         if entry.sources.contains(.beacon) { entries[position].probeAt = probe }
         look(at: probe)
         guard isNews else { return }
-        counters.add(.suspected)
+        counters.add(.directorySuspected)
         actions.append(.changed(.suspected(entry.identity, reason)))
     }
 
@@ -87,7 +87,7 @@ extension DirectoryMachine {
             if entries[name]?.isWithdrawn == true, record.identity.incarnation == left {
                 comeBack(record, now: now, &actions)
             } else {
-                counters.add(.stale)
+                counters.add(.beaconStale)
             }
         } else {
             apply(record, source: .discovery, interval: rules.interval, now: now, &actions)
@@ -116,7 +116,7 @@ extension DirectoryMachine {
         }
         entries[name]?.unreachable = false
         setState(name, .alive, now: now)
-        counters.add(.refuted)
+        counters.add(.directoryRefuted)
         actions.append(.changed(.refuted(record.identity)))
         compareChannels(name, &actions)
     }

@@ -12,7 +12,7 @@ extension DirectoryMachine {
             entry.heard = sources.contains(.beacon) ? now : nil
             wants.satisfied(record.identity, version: record.version)
             insert(entry)
-            counters.add(.joined)
+            counters.add(.directoryJoined)
             actions.append(.changed(.joined(record.identity)))
             if !record.channels.isEmpty { compareChannels(name, &actions) }
             welcome(source, now: now)
@@ -68,7 +68,7 @@ extension DirectoryMachine {
         }
         entries[identity.name]?.rival = .init(
             incarnation: old.incarnation, address: entry.record.addresses.first, firstHeard: now)
-        counters.add(.superseded)
+        counters.add(.directorySuperseded)
         actions.append(.changed(.superseded(old: old, new: identity)))
     }
 
@@ -97,7 +97,7 @@ extension DirectoryMachine {
         setReachable(at: position, true)
         setState(at: position, .alive, now: now)
         look(at: now + (interval ?? lasted))
-        counters.add(.refuted)
+        counters.add(.directoryRefuted)
         actions.append(.changed(.refuted(entries[position].identity)))
     }
 
@@ -125,7 +125,7 @@ extension DirectoryMachine {
             return
         }
         setState(at: position, .alive, now: now)
-        counters.add(.refuted)
+        counters.add(.directoryRefuted)
         actions.append(.changed(.refuted(entries[position].identity)))
     }
 
@@ -139,7 +139,7 @@ extension DirectoryMachine {
         assembler.discard(identity.name)
         setState(identity.name, .left, now: now)
         if let position = entries.position(of: identity.name) { fallBack(at: position) }
-        counters.add(.left)
+        counters.add(.directoryLeft)
         actions.append(.changed(.left(identity)))
     }
 
@@ -210,7 +210,7 @@ extension DirectoryMachine {
             remove(oldest.identity.name)
             return true
         }
-        counters.add(.membersLimit)
+        counters.add(.limitMembersHit)
         if !isLimitTold {
             isLimitTold = true
             actions.append(.changed(.membersLimit(rules.membersMax)))
@@ -232,7 +232,7 @@ extension DirectoryMachine {
             pair.add(channel.digest)
             guard entry.reportedChannels[channel.name] != pair.value else { continue }
             entries[name]?.reportedChannels[channel.name] = pair.value
-            counters.add(.channelDiffers)
+            counters.add(.directoryChannelDiffers)
             actions.append(
                 .changed(.channelDiffers(own: own.identity, peer: entry.identity, channel: channel.name)))
         }

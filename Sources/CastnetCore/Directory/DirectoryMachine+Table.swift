@@ -113,7 +113,7 @@ extension DirectoryMachine {
             if !telling.hasEnough {
                 telling.position = (Int(generator.next() % UInt64(max(1, entries.count))), entries.count)
                 telling.packetAt = now
-                counters.add(.tablesTold)
+                counters.add(.beaconTables)
             }
         }
         guard let due = telling.packetAt, due <= now else { return }
@@ -176,7 +176,7 @@ extension DirectoryMachine {
             let due = now + turn(in: wantsWindow)
             let record = table[position].record
             if !wants.add(record.identity, version: record.version, at: due) {
-                counters.add(.wantsLimit)
+                counters.add(.limitBeaconRequestsHit)
             }
         }
     }
@@ -207,7 +207,7 @@ extension DirectoryMachine {
         if let entry {
             let known = max(entry.identity.incarnation, entry.leftIncarnation ?? Incarnation(0))
             guard identity.incarnation >= known, identity.incarnation != entry.leftIncarnation else {
-                counters.add(.stale)
+                counters.add(.beaconStale)
                 return true
             }
         }

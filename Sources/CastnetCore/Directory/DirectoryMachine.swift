@@ -77,7 +77,7 @@ package struct DirectoryMachine: ~Copyable {
     var questions = LifeQuestions()
     var isLimitTold = false
     var generator: SeededGenerator
-    package internal(set) var counters = DirectoryCounters()
+    package internal(set) var counters = CounterSet()
 
     package init(
         own: NodeRecord, staticEntries: [DirectorySettings.StaticEntry] = [], rules: Rules = Rules(),
@@ -248,7 +248,7 @@ package struct DirectoryMachine: ~Copyable {
         exchange(now: now, &actions)
         guard rules.beacons else { return actions }
         let (parts, answered) = schedule.dueParts(now: now, stretch: traffic.stretch(now: now))
-        if answered { counters.add(.answersSent) }
+        if answered { counters.add(.beaconAnswers) }
         for part in parts { send(part, now: now, &actions) }
         if schedule.lifeAt.map({ $0 <= now }) == true || schedule.digestAt.map({ $0 <= now }) == true {
             (schedule.lifeAt, schedule.lastDigest) = (nil, now)
@@ -285,7 +285,7 @@ package struct DirectoryMachine: ~Copyable {
     private mutating func ask(
         _ request: Beacon.Request, now: Instant, _ actions: inout [DirectoryAction]
     ) {
-        counters.add(.requestsSent)
+        counters.add(.beaconRequests)
         send(.request(request), now: now, &actions)
     }
 
@@ -293,7 +293,6 @@ package struct DirectoryMachine: ~Copyable {
     mutating func send(_ body: Beacon.Body, now: Instant, _ actions: inout [DirectoryAction]) {
         schedule.digestAt = now + nextPause()
         schedule.told = interval
-        counters.add(.sent)
         actions.append(.send(beacon(body)))
         guard echo.counted.map({ now - $0 >= Echo.pause }) ?? true else { return }
         echo.counted = now

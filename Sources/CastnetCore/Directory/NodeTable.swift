@@ -50,10 +50,13 @@ struct NodeTable: Sendable {
         blockDues[position / Self.block] = 0
     }
 
-    /// The way of nearly all that is heard; see ``DirectoryEntry/refresh(_:interval:now:)``. It only puts off
-    /// what the entry needs next.
-    mutating func refresh(_ position: Int, _ stamp: UInt64, interval: UInt32, now: Instant) -> Bool {
-        entries[position].refresh(stamp, interval: interval, now: now)
+    /// See ``DirectoryEntry/refresh(_:interval:now:)``.
+    mutating func refresh(
+        _ position: Int, _ stamp: UInt64, interval: UInt32, now: Instant
+    ) -> DirectoryEntry.Refresh {
+        let refresh = entries[position].refresh(stamp, interval: interval, now: now)
+        if refresh == .sooner { changed(position) }
+        return refresh
     }
 
     func position(of name: String) -> Int? { position(of: Beacon.digest(ofName: name), name) }

@@ -198,13 +198,13 @@ package enum BeaconFault: Error, Hashable, Sendable {
     }
 
     /// The counter this fault adds to.
-    package var counter: DirectoryCounter {
+    package var counter: Counter {
         switch self {
-        case .notBeacon, .kind, .truncated, .tooLong: .rejectedForm
-        case .version: .rejectedVersion
-        case .key: .rejectedKey
-        case .part: .rejectedPart
-        case .invalid, .tooMany: .rejectedText
+        case .notBeacon, .kind, .truncated, .tooLong: .beaconRejectedForm
+        case .version: .beaconRejectedVersion
+        case .key: .beaconRejectedKey
+        case .part: .beaconRejectedPart
+        case .invalid, .tooMany: .beaconRejectedText
         }
     }
 }

@@ -35,7 +35,7 @@ package struct BeaconAssembler: Sendable {
         case waiting
         case complete(NodeRecord)
         /// The counter says why the part was of no use.
-        case refused(DirectoryCounter)
+        case refused(Counter)
     }
 
     package init() {}
@@ -52,19 +52,19 @@ package struct BeaconAssembler: Sendable {
         {
             let newer =
                 (known.sender.incarnation, known.version) < (beacon.sender.incarnation, beacon.recordVersion)
-            guard newer else { return .refused(.stale) }
+            guard newer else { return .refused(.beaconStale) }
             discard(name)
         }
         if partials[name] == nil {
-            guard partials.count < Self.recordsMax else { return .refused(.assemblyFull) }
+            guard partials.count < Self.recordsMax else { return .refused(.limitBeaconPartsHit) }
             partials[name] = Partial(
                 sender: beacon.sender, version: beacon.recordVersion,
                 parts: Array(repeating: nil, count: count), missing: count, bytes: 0, touched: now)
         }
-        guard bytes + part.readableBytes <= Self.bytesMax else { return .refused(.assemblyFull) }
+        guard bytes + part.readableBytes <= Self.bytesMax else { return .refused(.limitBeaconPartsHit) }
         // Copied: a slice would keep the whole receive buffer alive.
         guard let added = partials[name]?.add(ByteBuffer(bytes: part.readableBytesView), at: index, of: count)
-        else { return .refused(.rejectedPart) }
+        else { return .refused(.beaconRejectedPart) }
         guard added else { return .waiting }
         bytes += part.readableBytes
         partials[name]?.touched = now

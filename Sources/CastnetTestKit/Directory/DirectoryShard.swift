@@ -29,6 +29,8 @@ final class DirectoryShard: @unchecked Sendable {
     /// By number, those of this shard only; nil: it is gone.
     private var nodes: [Node?] = []
     private var deadlines: [Instant] = []
+    /// By the digest of the name.
+    private var slots: [UInt64: Int] = [:]
     /// What has arrived and has not been read by every node, and how much of it each has read.
     private var backlog: [Arrival] = []
     private var read: [Int] = []
@@ -112,6 +114,7 @@ final class DirectoryShard: @unchecked Sendable {
                 own: record, rules: rules, seed: settings.seed &* 1_000_003 &+ UInt64(number), now: now))
         for topic in used(by: number) { _ = node.machine.members(serving: topic) }
         nodes.append(node)
+        slots[Beacon.digest(ofName: record.identity.name)] = nodes.count - 1
         deadlines.append(Self.never)
         read.append(backlog.count)
         perform(nodes.count - 1, node, node.machine.start(now: now), now: now)
@@ -135,9 +138,10 @@ final class DirectoryShard: @unchecked Sendable {
 
     func isQuiet(at now: Instant) -> Bool { outbox.isEmpty && deadlines.allSatisfy { $0 > now } }
 
-    /// Nodes whose time has come read all that has arrived before they act. The others, while there are only
-    /// signs of life, read some dozens at once, each as of the time when it came: their memory is looked up
-    /// once for all of them. Until `patience` has passed, that is: a sign of life may be news.
+    /// Nodes whose time has come, or whom a question names, read all that has arrived before they act. The
+    /// others, while there are only signs of life and questions for them, read some dozens at once, each as
+    /// of the time when it came: their memory is looked up once for all of them. Until `patience` has passed,
+    /// that is: a sign of life may be news.
     func step(
         _ arrived: [DirectorySimulation.Datagram], isRoutine: Bool, patience: Duration, now: Instant
     ) {
@@ -147,11 +151,19 @@ final class DirectoryShard: @unchecked Sendable {
                     datagram: datagram, order: order, at: now, repetition: datagram.beacon.repetition(at: now)
                 ))
         }
-        guard isRoutine, backlog.count < 64, backlog.first.map({ now - $0.at < patience }) ?? true else {
+        guard isRoutine, backlog.count < Self.backlogMax,
+            backlog.first.map({ now - $0.at < patience }) ?? true
+        else {
             return readAll(now: now)
+        }
+        for datagram in arrived {
+            guard case .request(.life(let names)) = datagram.beacon.body else { continue }
+            for name in names { if let slot = slots[name] { step(slot, now: now) } }
         }
         for slot in nodes.indices where deadlines[slot] <= now { step(slot, now: now) }
     }
+
+    private static let backlogMax = 128
 
     func readAll(now: Instant) {
         for slot in nodes.indices { step(slot, now: now) }
@@ -246,7 +258,7 @@ final class DirectoryShard: @unchecked Sendable {
 
     var running: Int { nodes.count { $0 != nil } }
 
-    func count(_ counter: DirectoryCounter) -> UInt64 {
+    func count(_ counter: Counter) -> UInt64 {
         nodes.reduce(0) { $0 + ($1?.machine.counters[counter] ?? 0) }
     }
 

@@ -108,23 +108,26 @@ package final class DirectorySimulation {
 
     // MARK: Time
 
-    /// Lets virtual time pass until `condition` holds, looked at every 100 ms; true when it held.
-    @discardableResult package func run(
-        _ duration: Duration, until condition: () -> Bool = { false }
-    ) -> Bool {
+    /// Lets virtual time pass.
+    package func run(_ duration: Duration) {
         let end = now + duration
-        var lookAt = now
         while now < end {
-            if lookAt <= now {
-                readAll()
-                if condition() { return true }
-                lookAt = now + .milliseconds(100)
-            }
             now = now + settings.tick
             tick()
         }
         readAll()
-        return condition()
+    }
+
+    /// Lets virtual time pass until `condition` holds, looked at every so often; true when it held.
+    @discardableResult package func run(
+        _ duration: Duration, lookingEvery pause: Duration = .milliseconds(100), until condition: () -> Bool
+    ) -> Bool {
+        let end = now + duration
+        while !condition() {
+            if now >= end { return false }
+            run(min(pause, end - now))
+        }
+        return true
     }
 
     private func unsettle() { unsettledUntil = now + .seconds(10) }
@@ -139,7 +142,7 @@ package final class DirectorySimulation {
         let instant = now
         if arrived.isEmpty, shards.allSatisfy({ $0.isQuiet(at: instant) }) { return }
         let shards = shards
-        let isRoutine = arrived.allSatisfy { if case .digest = $0.beacon.body { true } else { false } }
+        let isRoutine = arrived.allSatisfy(\.beacon.body.isRoutine)
         let patience: Duration = unsettledUntil <= now ? .seconds(1) : .milliseconds(50)
         concurrently(shards.count) {
             shards[$0].step(arrived, isRoutine: isRoutine, patience: patience, now: instant)
@@ -168,7 +171,7 @@ package final class DirectorySimulation {
     package var running: Int { shards.reduce(0) { $0 + $1.running } }
 
     /// Of all nodes together.
-    package func count(_ counter: DirectoryCounter) -> UInt64 {
+    package func count(_ counter: Counter) -> UInt64 {
         shards.reduce(0) { $0 + $1.count(counter) }
     }
 
@@ -184,6 +187,14 @@ package final class DirectorySimulation {
 }
 
 extension Beacon.Body {
+    /// True for what changes nothing that others would notice, but at those whom a question names.
+    fileprivate var isRoutine: Bool {
+        switch self {
+        case .digest, .request(.life): true
+        case .record, .part, .request, .table, .goodbye: false
+        }
+    }
+
     fileprivate var label: String {
         switch self {
         case .digest: "digests"

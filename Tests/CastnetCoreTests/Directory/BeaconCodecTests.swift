@@ -118,7 +118,7 @@ import Testing
                 cluster: 1, sender: sender, recordVersion: 1, interval: .seconds(1),
                 body: .part(
                     index: number / 100, count: 1000, bytes: ByteBuffer(repeating: 1, count: 1000)))
-            if case .refused(.assemblyFull) = assembler.add(beacon, now: start) { refused += 1 }
+            if case .refused(.limitBeaconPartsHit) = assembler.add(beacon, now: start) { refused += 1 }
         }
         #expect(assembler.count == BeaconAssembler.recordsMax)
         #expect(refused == 2_000 / 100 * (100 - BeaconAssembler.recordsMax))

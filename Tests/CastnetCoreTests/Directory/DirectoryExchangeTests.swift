@@ -89,4 +89,39 @@ import Testing
         #expect(group.count(0) { $0 == .seedsBack } == 1)
         #expect(group.run(.seconds(10)) { group.isComplete("work") }, "seed \(group.seed)")
     }
+
+    @Test func `a table too large for one exchange is told in part, which is counted`() {
+        let group = DirectoryGroup()
+        var rules = DirectoryMachine.Rules()
+        rules.beacons = false
+        rules.seeds = [HostPort(host: "10.0.0.2", port: 7400)]
+        group.add("large", rules: rules)
+        let peer = NodeIdentity(name: "peer", incarnation: Incarnation(1))
+        let table = (0..<5000).map {
+            let name = NodeIdentity(name: "node-\($0)", incarnation: Incarnation(1))
+            return Beacon.Told(record: NodeRecord(identity: name), interval: .seconds(1), age: .zero)
+        }
+        func say(_ body: Beacon.Body) -> [Beacon] {
+            let word = Beacon(
+                cluster: Beacon.digest(ofCluster: NodeRecord(identity: peer).cluster), sender: peer,
+                recordVersion: 1, interval: .seconds(1), body: body)
+            let answer = group.hosts[0].machine.exchanged(word, with: peer, now: group.now)
+            return answer.flatMap { action -> [Beacon] in
+                if case .tell(peer, let words) = action { words } else { [] }
+            }
+        }
+        _ = say(.table(table))
+        #expect(group.hosts[0].machine.presentNodes == 5001)
+        var told: Set<String> = []
+        for turn in 1...20 as ClosedRange<UInt64> {
+            let words = say(.request(.table))
+            #expect(words.count == 64)
+            #expect(group.hosts[0].machine.counters[.directoryExchangesCut] == turn)
+            for case .table(let part) in words.map(\.body) {
+                told.formUnion(part.map(\.record.identity.name))
+            }
+        }
+        // From a random place on each time: soon all of it.
+        #expect(told.count > 4900)
+    }
 }

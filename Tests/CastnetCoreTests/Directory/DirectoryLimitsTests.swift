@@ -141,7 +141,7 @@ import Testing
         for number in 0..<10 { group.add("node-\(number)") }
         group.run(.seconds(2))
         #expect(group.hosts[own].machine.nodes(now: group.now).count == 4)
-        #expect(group.hosts[own].machine.counters[.membersLimit] > 0)
+        #expect(group.hosts[own].machine.counters[.limitMembersHit] > 0)
         #expect(group.count(own) { $0 == .membersLimit(4) } == 1)
         let known = group.hosts[own].machine.nodes(now: group.now).map(\.record.identity.name)
         for index in 1...10 where known.contains(group.hosts[index].machine.own.identity.name) {
@@ -179,7 +179,7 @@ import Testing
         }
         // One virtual second.
         #expect(group.packets - before < 200, "\(group.packets - before) datagrams, seed \(group.seed)")
-        #expect(group.hosts[own].machine.counters[.wantsLimit] > 0)
+        #expect(group.hosts[own].machine.counters[.limitBeaconRequestsHit] > 0)
     }
 
     @Test func `random events in any order never trap`() {

@@ -42,7 +42,7 @@ final class DirectoryPeer: @unchecked Sendable {
         shell = DirectoryShell(
             loop: loop, identity: NodeIdentity(name: name, incarnation: Incarnation(1)),
             configuration: configuration, listening: HostPort(host: "127.0.0.1", port: 7400), channels: [],
-            discovery: discovery, counters: NodeCounters(), seed: .random(in: 0...UInt64.max), log: log)
+            discovery: discovery, seed: .random(in: 0...UInt64.max), log: log)
         shell.onEvent = { [unowned self] in changed($0) }
         shell.update {
             $0.services = services.map { .init(topic: Topic(unchecked: $0), server: name) }

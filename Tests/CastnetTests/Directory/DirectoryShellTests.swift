@@ -102,9 +102,9 @@ import Testing
         let twin = DirectoryPeer("b", on: group.next(), settings: settings)
         try await twin.start()
         _ = try await peer.when { $0.record(of: "b") != nil }
-        let counters = try await peer.on { $0.directoryCounters }
-        #expect(counters[.rejectedForm] == 2)
-        #expect(counters[.foreignCluster] == 1)
+        let counters = try await peer.on { $0.counters }
+        #expect(counters[.beaconRejectedForm] == 2)
+        #expect(counters[.beaconRejectedCluster] == 1)
         try await channel.close().get()
         try await twin.stop()
         try await peer.stop()

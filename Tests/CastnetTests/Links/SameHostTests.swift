@@ -87,10 +87,40 @@ import Testing
             let foreign = directory.socket(
                 of: NodeIdentity(name: "elsewhere", incarnation: Incarnation(2)), host: other)
             for path in [dead, foreign] { try Data().write(to: URL(fileURLWithPath: path)) }
+            let (left, bound, listening) = (
+                try boundSocket(in: directory, 3), try boundSocket(in: directory, 4),
+                try boundSocket(in: directory, 5)
+            )
+            close(left.descriptor)
+            try #require(listen(listening.descriptor, 4) == 0)
             directory.removeStale(host: own)
-            #expect(!FileManager.default.fileExists(atPath: dead))
-            #expect(FileManager.default.fileExists(atPath: foreign))
+            for path in [dead, left.path] { #expect(!FileManager.default.fileExists(atPath: path)) }
+            for path in [foreign, bound.path, listening.path] {
+                #expect(FileManager.default.fileExists(atPath: path))
+            }
+            // The living hear nothing of it.
+            var waiting = pollfd(fd: listening.descriptor, events: Int16(POLLIN), revents: 0)
+            #expect(poll(&waiting, 1, 0) == 0)
+            for socket in [bound, listening] { close(socket.descriptor) }
         }
+    }
+
+    private func boundSocket(
+        in directory: SocketDirectory, _ number: UInt64
+    ) throws -> (descriptor: CInt, path: String) {
+        let path = directory.socket(
+            of: NodeIdentity(name: "socket", incarnation: Incarnation(number)), host: 7)
+        let descriptor = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        let result = withUnsafeBytes(of: &address) {
+            $0.withMemoryRebound(to: sockaddr.self) {
+                bind(descriptor, $0.baseAddress, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        try #require(result == 0)
+        return (descriptor, path)
     }
 
     @Test func pathsFitASocketsAddress() {

@@ -180,6 +180,19 @@ struct UnicastFaultTests {
         for peer in [server, other, client] { try await peer.close() }
     }
 
+    @Test("beacons for a link that never opens are counted, each once")
+    func wordsDropped() async throws {
+        let client = UnicastPeer("client")
+        let nowhere = HostPort(host: "127.0.0.1", port: 1)
+        try await client.loop.submit {
+            client.unicast.say([ByteBuffer(string: "one"), ByteBuffer(string: "two")], toSeed: nowhere)
+            client.unicast.say([ByteBuffer(string: "three")], toSeed: nowhere)
+        }.get()
+        try await eventually("the dial failed") { client.count(.linkDialFailed) > 0 }
+        #expect(client.count(.directoryWordsDropped) == 3)
+        try await client.close()
+    }
+
     @Test("a member that is gone for good: its copies end, nothing dials it")
     func gone() async throws {
         let (server, client) = (UnicastPeer("server", handling: .silence), UnicastPeer("client"))

@@ -47,6 +47,8 @@ import Testing
                 }
                 let links = try await client.snapshot()
                 #expect(links.counters["link.opened"] == 1)
+                // Of the directory, too.
+                #expect(links.counters["beacon.out"] ?? 0 > 0)
                 try await client.cast(Target(topic), ByteBuffer(string: "cast"))
 
                 try await wait("the subscriber") { try await client.memberCount(hearing: agents) == 1 }
