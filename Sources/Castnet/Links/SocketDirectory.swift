@@ -60,8 +60,8 @@ struct SocketDirectory {
     /// Whether a dead process left this socket, so that it may go.
     ///
     /// A datagram socket cannot be connected to a stream socket, and the refusal says why: the wrong type
-    /// where somebody has it bound, listening or not, and who has it hears nothing of it. The system's list of
-    /// sockets is no proof: it is read in pieces, and where others come and go one that stays may be missing.
+    /// where somebody has it bound, listening or not, and nobody hears of it. The system's list of sockets
+    /// is no proof: it is read in pieces, and where others come and go one that stays may be missing.
     static func isAbandoned(_ path: String) -> Bool {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)

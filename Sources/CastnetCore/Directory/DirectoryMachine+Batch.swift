@@ -52,7 +52,7 @@ package struct BatchScratch: Sendable {
     fileprivate var places: [UInt64] = []
     fileprivate var positions: [Int] = []
     fileprivate var stamps: [UInt64] = []
-    fileprivate var refreshes: [DirectoryEntry.Refresh] = []
+    fileprivate var refreshes: [DirectoryEntry.Life.Refresh] = []
 
     package init() {}
 }
@@ -60,10 +60,11 @@ package struct BatchScratch: Sendable {
 extension NodeTable {
     /// Which of these tell something that is not known here.
     func news(in table: [Beacon.Told], now: Instant) -> [Int] {
-        let (table, all) = (table.span, entries.span)
         var news: [Int] = []
         lookUp(table.count, digest: { table[$0].digest }) { index, position in
-            let isKnown = position.map { all[$0].knows(table[index].stamp, at: now - table[index].age) }
+            let isKnown = position.map {
+                entries[$0].life.knows(table[index].stamp, at: now - table[index].age)
+            }
             if !(isKnown ?? false) { news.append(index) }
         }
         return news
@@ -71,13 +72,11 @@ extension NodeTable {
 
     /// The positions of those of these names whose beacons are heard.
     func hearable(_ names: [UInt64]) -> [Int] {
-        let (names, all) = (names.span, entries.span)
         var positions: [Int] = []
         lookUp(names.count, digest: { names[$0] }) { _, position in
-            guard let position, all[position].isPresent, all[position].sources.contains(.beacon) else {
-                return
-            }
-            positions.append(position)
+            guard let position else { return }
+            let life = entries[position].life
+            if life.isPresent, life.sources.contains(.beacon) { positions.append(position) }
         }
         return positions
     }
@@ -109,7 +108,7 @@ extension NodeTable {
             // Whom nobody knows is compared with the own entry, which no beacon refreshes.
             scratch.positions.append(position(of: one.digest, firstPlace: place) ?? 0)
         }
-        for position in scratch.positions { scratch.stamps.append(entries[position].stamp) }
+        for position in scratch.positions { scratch.stamps.append(entries[position].life.stamp) }
         for (index, one) in heard.enumerated() {
             scratch.refreshes.append(
                 scratch.stamps[index] == one.stamp

@@ -79,7 +79,7 @@ extension DirectoryMachine {
         guard case .digest(let heads) = beacon.body else {
             return heard(at: position, interval: beacon.interval, now: now, &actions)
         }
-        if entries[position].state == .dead { strangerNoticed(beacon, now: now) }
+        if entries[position].life.state == .dead { strangerNoticed(beacon, now: now) }
         heard(at: position, interval: beacon.interval, now: now, &actions)
         if !heads.isEmpty { actions.append(.changed(.heads(beacon.sender, heads))) }
     }
@@ -170,9 +170,9 @@ extension DirectoryMachine {
         case .table: break
         case .life(let names):
             let heard = entries.hearable(names)
-            asked(forSame: heard.contains { entries[$0].state == .suspect }, now: now)
+            asked(forSame: heard.contains { entries[$0].life.state == .suspect }, now: now)
             for position in heard {
-                let interval = entries[position].interval(atLeast: pace)
+                let interval = entries[position].life.interval(atLeast: pace)
                 entries.putOffProbe(position, to: now + nextProbe(every: interval))
             }
             if names.contains(name) {

@@ -38,7 +38,8 @@ extension DirectoryMachine {
         }
         for name in forgotten { remove(name) }
         if asks, questions.at == nil { questions.at = now + questionTurn() }
-        lookAt = next.map { max($0, now + max(.milliseconds(5), interval / 128)) }
+        let pause = Duration(nanoseconds: max(5_000_000, interval.nanoseconds / 128))
+        lookAt = next.map { max($0, now + pause) }
     }
 
     // MARK: Questions
@@ -55,7 +56,7 @@ extension DirectoryMachine {
     }
 
     private mutating func questionTurn() -> Duration {
-        .nanoseconds(turn(in: turnSlots * LifeQuestions.slot))
+        Duration(nanoseconds: turn(in: turnSlots * LifeQuestions.slot))
     }
 
     /// Whom to ask for now (as digests): the suspects whose turn would come before the next question. Of many
@@ -70,13 +71,13 @@ extension DirectoryMachine {
             return []
         }
         var soon: [(position: Int, digest: UInt64)] = []
-        for position in entries.suspects where isSoonDue(entries[position], now: now) {
+        for position in entries.suspects where isSoonDue(entries[position].life, now: now) {
             soon.append((position, entries[position].digest))
         }
         soon.sort { $0.digest < $1.digest }
         let asked = soon.prefix(BeaconFormat.requestEntriesMax)
         for (position, _) in asked {
-            entries[position].probeAt = now + untilNextProbe(of: entries[position], now: now)
+            entries[position].probeAt = now + untilNextProbe(of: entries[position].life, now: now)
         }
         self.asked(forSame: true, now: now)
         if asked.count < soon.count { questions.at = now }
@@ -85,15 +86,15 @@ extension DirectoryMachine {
         return asked.map(\.digest)
     }
 
-    private func isSoonDue(_ entry: borrowing DirectoryEntry, now: Instant) -> Bool {
-        entry.probeAt.map { $0 < now + .nanoseconds(probePause(every: entry.interval(atLeast: pace))) }
-            ?? false
+    private func isSoonDue(_ life: DirectoryEntry.Life, now: Instant) -> Bool {
+        let pause = probePause(every: life.interval(atLeast: pace))
+        return life.probeAt.map { $0 < now + Duration(nanoseconds: pause) } ?? false
     }
 
     /// A vouched node is asked for as long as it is silent, but no more than its beacons would cost.
-    private mutating func untilNextProbe(of entry: DirectoryEntry, now: Instant) -> Duration {
-        let silence = now - (entry.heard ?? entry.since)
-        let interval = Duration.nanoseconds(entry.interval(atLeast: pace))
+    private mutating func untilNextProbe(of life: DirectoryEntry.Life, now: Instant) -> Duration {
+        let silence = now - (life.heard ?? life.since)
+        let interval = Duration(nanoseconds: life.interval(atLeast: pace))
         return silence < interval * 3 ? nextProbe(every: interval.nanoseconds) : interval
     }
 
@@ -110,7 +111,7 @@ extension DirectoryMachine {
     private mutating func expire(
         _ position: Int, _ times: DirectoryEntry.Times, now: Instant, _ actions: inout [DirectoryAction]
     ) -> Due {
-        switch entries[position].state {
+        switch entries[position].life.state {
         case .alive:
             setState(at: position, .suspect, now: now)
             entries[position].probeAt = max(now, entries[position].probeAt ?? now)
@@ -118,14 +119,14 @@ extension DirectoryMachine {
             actions.append(.changed(.suspected(entries[position].identity, .silent)))
             return .nothing
         case .suspect:
-            if let death = entries[position].deathAt(times), death <= now {
+            if let death = entries[position].life.deathAt(times), death <= now {
                 setState(at: position, .dead, now: now)
                 fallBack(at: position)
                 counters.add(.directoryDied)
                 actions.append(.changed(.died(entries[position].identity)))
                 return .nothing
             }
-            if let retry = entries[position].retryAt, retry <= now {
+            if let retry = entries[position].life.retryAt, retry <= now {
                 setReachable(at: position, true)
                 setState(at: position, .alive, now: now)
                 actions.append(.changed(.refuted(entries[position].identity)))
@@ -142,7 +143,8 @@ extension DirectoryMachine {
     /// Says once that nobody's beacons come any more, though nodes that sent some live: by now those that
     /// only beacons told of are given up.
     private mutating func noticeNobodyHeard(now: Instant, _ actions: inout [DirectoryAction]) {
-        guard !hearing.isSilent, !echo.isSilent, let heardAt = hearing.heardAt, now - heardAt > interval * 3
+        guard !hearing.isSilent, !echo.isSilent, let heardAt = hearing.heardAt,
+            (now - heardAt).nanoseconds / 3 > interval.nanoseconds
         else { return }
         let kept = entries.entries.count { $0.isPresent && $0.sources.contains(.beacon) }
         guard kept > 0 else { return }
@@ -164,12 +166,12 @@ extension DirectoryMachine {
     /// Until the next of them, whoever asks it.
     mutating func nextProbe(every interval: Int64) -> Duration {
         let half = probePause(every: interval) / 2
-        return .nanoseconds(half + turn(in: half))
+        return Duration(nanoseconds: half + turn(in: half))
     }
 
     /// The interval of a group as large as this one, in milliseconds.
     var pace: UInt32 { UInt32(clamping: presentCount * 1000 / max(1, rules.packetsPerSecond)) }
 
     /// How long a node that is gone is remembered: what the slowest to notice tells of it is old by then.
-    var goneKept: Duration { max(rules.goneKept, interval * 4) }
+    var goneKept: Duration { max(rules.goneKept, Duration(nanoseconds: interval.nanoseconds * 4)) }
 }

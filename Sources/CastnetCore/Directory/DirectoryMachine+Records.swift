@@ -83,20 +83,21 @@ extension DirectoryMachine {
     mutating func heard(
         at position: Int, interval: Duration?, now: Instant, _ actions: inout [DirectoryAction]
     ) {
-        let (had, lasted) = (entries[position].sources, entries[position].interval)
-        entries[position].heard = now
+        let had = entries[position].life
+        var life = had
+        life.heard = now
         if let interval {
-            entries[position].interval = interval
-            entries[position].sources.insert(.beacon)
-            entries[position].sources.remove(.seeds)
-            if !had.contains(.beacon) || interval < lasted { look(at: now + interval) }
-        } else {
-            entries[position].linkHeard = now
+            life.interval = interval
+            life.sources.insert(.beacon)
+            life.sources.remove(.seeds)
+            if !had.sources.contains(.beacon) || interval < had.interval { look(at: now + interval) }
         }
-        guard entries[position].state != .alive || entries[position].unreachable else { return }
+        entries[position].life = life
+        if interval == nil { entries[position].linkHeard = now }
+        guard life.state != .alive || life.unreachable else { return }
         setReachable(at: position, true)
         setState(at: position, .alive, now: now)
-        look(at: now + (interval ?? lasted))
+        look(at: now + (interval ?? had.interval))
         counters.add(.directoryRefuted)
         actions.append(.changed(.refuted(entries[position].identity)))
     }
@@ -114,16 +115,17 @@ extension DirectoryMachine {
         at position: Int, at instant: Instant, interval: Duration, now: Instant,
         _ actions: inout [DirectoryAction]
     ) {
-        guard instant > entries[position].heard ?? Instant(nanoseconds: .min) else { return }
-        entries[position].heard = instant
-        entries[position].interval = interval
-        entries[position].sources.insert(.beacon)
+        var life = entries[position].life
+        guard instant > life.heard ?? Instant(nanoseconds: .min) else { return }
+        life.heard = instant
+        life.interval = interval
+        life.sources.insert(.beacon)
+        entries[position].life = life
         look(at: now + interval)
         // Whoever was heard so long ago that it is suspect is no news.
-        let (state, isReachable) = (entries[position].state, !entries[position].unreachable)
-        guard state == .dead || (state == .suspect && isReachable), now - instant < interval * 3 / 2 else {
-            return
-        }
+        guard life.state == .dead || (life.state == .suspect && !life.unreachable),
+            (now - instant).nanoseconds < interval.nanoseconds / 2 * 3
+        else { return }
         setState(at: position, .alive, now: now)
         counters.add(.directoryRefuted)
         actions.append(.changed(.refuted(entries[position].identity)))
@@ -157,7 +159,7 @@ extension DirectoryMachine {
         entries[entry.identity.name] = entry
         presentCount += 1
         index.insert(entry.record)
-        look(at: entry.suspicionAt(times))
+        look(at: entry.next(times))
     }
 
     mutating func remove(_ name: String) {
@@ -185,15 +187,14 @@ extension DirectoryMachine {
     }
 
     mutating func setState(at position: Int, _ state: NodeState, now: Instant) {
-        let (old, wasPresent) = (entries[position].state, entries[position].isPresent)
-        if old != state {
-            entries[position].state = state
-            entries[position].since = now
-        }
-        let isPresent = entries[position].isPresent
+        var life = entries[position].life
+        let (old, wasPresent) = (life.state, life.isPresent)
+        if old != state { (life.state, life.since) = (state, now) }
+        let isPresent = life.isPresent
         if wasPresent != isPresent { presentCount += isPresent ? 1 : -1 }
         if old == .suspect { suspectCount -= 1 }
-        if state == .suspect { suspectCount += 1 } else { entries[position].probeAt = nil }
+        if state == .suspect { suspectCount += 1 } else { life.probeAt = nil }
+        entries[position].life = life
         if !isPresent { look(at: now + goneKept) }
         // Whoever is but suspect stays in the views.
         if wasPresent != isPresent { index.touch(entries[position].record) }

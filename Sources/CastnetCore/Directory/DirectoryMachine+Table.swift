@@ -189,7 +189,7 @@ extension DirectoryMachine {
         if let position = entries.position(of: told.digest), entries.isJust(position, told.stamp),
             !told.hasLeft
         {
-            guard told.age < told.interval * 29 / 10, !entries[position].sources.contains(.own) else {
+            guard !told.isOld, !entries[position].life.sources.contains(.own) else {
                 return true
             }
             witnessed(at: position, at: heard, interval: told.interval, now: now, &actions)
@@ -202,7 +202,7 @@ extension DirectoryMachine {
             heardOfLeaving(identity, now: now, &actions)
             return true
         }
-        guard told.age < told.interval * 29 / 10 else { return true }
+        guard !told.isOld else { return true }
         let entry = position.map { entries[$0] }
         if let entry {
             let known = max(entry.identity.incarnation, entry.leftIncarnation ?? Incarnation(0))
@@ -221,7 +221,7 @@ extension DirectoryMachine {
             // It was not heard here.
             if entry?.identity != identity, let position = entries.position(of: told.digest, identity.name) {
                 entries[position].heard = heard
-                look(at: entries[position].suspicionAt(times))
+                look(at: entries[position].next(times))
             }
         }
         witnessed(identity.name, at: heard, interval: told.interval, now: now, &actions)

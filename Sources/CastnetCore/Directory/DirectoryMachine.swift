@@ -316,10 +316,10 @@ package struct DirectoryMachine: ~Copyable {
 
     /// The own interval, scaled to the group.
     package var interval: Duration {
-        max(
-            // Word of mouth takes its time.
-            exchanges && !rules.beacons ? rules.interval * 2 : rules.interval,
-            Self.scaled(.seconds(1), Double(presentCount) / Double(max(1, rules.packetsPerSecond))))
+        let scaled = Double(presentCount) / Double(max(1, rules.packetsPerSecond)) * 1e9
+        // Word of mouth takes its time.
+        let least = exchanges && !rules.beacons ? rules.interval * 2 : rules.interval
+        return max(least, Duration(nanoseconds: Int64(min(scaled, 1e18))))
     }
 
     /// The time in which all nodes of the group answer one question.
@@ -330,7 +330,7 @@ package struct DirectoryMachine: ~Copyable {
     }
 
     static func scaled(_ duration: Duration, _ factor: Double) -> Duration {
-        .nanoseconds(Int64(min(Double(duration.nanoseconds) * factor, 1e18)))
+        Duration(nanoseconds: Int64(min(Double(duration.nanoseconds) * factor, 1e18)))
     }
 
     func stretched(_ duration: Duration) -> Duration { Self.scaled(duration, crowd) }
@@ -340,7 +340,9 @@ package struct DirectoryMachine: ~Copyable {
 
     /// A random time up to `window` for something that all nodes mean to do and one has to: few times are
     /// early, so that whoever comes first is heard before the next.
-    mutating func turn(in window: Duration) -> Duration { .nanoseconds(turn(in: window.nanoseconds)) }
+    mutating func turn(in window: Duration) -> Duration {
+        Duration(nanoseconds: turn(in: window.nanoseconds))
+    }
 
     /// So many slots has every turn's window: the first is for one node or two, each for twice as many.
     var turnSlots: Int64 { Int64(Int.bitWidth - max(2, presentCount).leadingZeroBitCount + 1) }

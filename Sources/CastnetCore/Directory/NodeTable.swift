@@ -50,11 +50,11 @@ struct NodeTable: Sendable {
         blockDues[position / Self.block] = 0
     }
 
-    /// See ``DirectoryEntry/refresh(_:interval:now:)``.
+    /// See ``DirectoryEntry/Life/refresh(_:interval:now:)``.
     mutating func refresh(
         _ position: Int, _ stamp: UInt64, interval: UInt32, now: Instant
-    ) -> DirectoryEntry.Refresh {
-        let refresh = entries[position].refresh(stamp, interval: interval, now: now)
+    ) -> DirectoryEntry.Life.Refresh {
+        let refresh = entries[position].life.refresh(stamp, interval: interval, now: now)
         if refresh == .sooner { changed(position) }
         return refresh
     }
@@ -68,14 +68,14 @@ struct NodeTable: Sendable {
     /// Of a name of this digest, as far as the index tells; of several any.
     func position(of digest: UInt64) -> Int? { position(of: digest) { _ in true } }
 
-    /// See ``DirectoryEntry/isJust(_:)``.
-    func isJust(_ position: Int, _ stamp: UInt64) -> Bool { entries.span[position].isJust(stamp) }
+    /// See ``DirectoryEntry/Life/isJust(_:)``.
+    func isJust(_ position: Int, _ stamp: UInt64) -> Bool { entries[position].life.isJust(stamp) }
 
     /// Puts off the question about a suspect; it is none of what was looked up when it needs something.
     mutating func putOffProbe(_ position: Int, to instant: Instant) {
-        let planned = entries[position].probeAt
+        let planned = entries[position].life.probeAt
         if planned == nil { changed(position) }
-        entries[position].probeAt = max(instant, planned ?? instant)
+        entries[position].life.probeAt = max(instant, planned ?? instant)
     }
 
     /// The word of the index where the search for a digest begins; 0: there is no such name.
@@ -127,8 +127,8 @@ struct NodeTable: Sendable {
 
     @inline(__always)
     private func next(_ position: Int, _ times: DirectoryEntry.Times) -> Instant {
-        let all = entries.span
-        return all[position].next(times) ?? Instant(nanoseconds: .max)
+        let life = entries[position].life
+        return (life.isPlain ? life.next(times) : entries[position].next(times)) ?? Instant(nanoseconds: .max)
     }
 
     /// When the first of those needs something that are not due.
@@ -156,7 +156,7 @@ struct NodeTable: Sendable {
     /// A suspect is meant to be asked for: that is the questions' business now. The answer: when it needs
     /// something else.
     mutating func asked(_ position: Int, _ times: DirectoryEntry.Times) -> Instant? {
-        let end = entries.span[position].endsAt(times)
+        let end = entries[position].life.endsAt(times)
         changed(position)
         dues[position] = milliseconds(to: end ?? Instant(nanoseconds: .max))
         return end
@@ -164,19 +164,15 @@ struct NodeTable: Sendable {
 
     /// When the first suspect is to be asked for.
     var firstProbe: Instant? {
-        let all = entries.span
         var first: Instant?
-        for position in all.indices where all[position].state == .suspect {
-            first = earliest(first, all[position].probeAt)
+        for position in entries.indices where entries[position].life.state == .suspect {
+            first = earliest(first, entries[position].life.probeAt)
         }
         return first
     }
 
     var suspects: [Int] {
-        let all = entries.span
-        var found: [Int] = []
-        for position in all.indices where all[position].state == .suspect { found.append(position) }
-        return found
+        entries.indices.filter { entries[$0].life.state == .suspect }
     }
 
     /// Rounded down.

@@ -18,26 +18,35 @@ public struct Instant: Hashable, Comparable, Sendable {
     }
 
     /// The instant `duration` earlier; saturates at the ends of time instead of trapping.
-    public static func - (instant: Instant, duration: Duration) -> Instant { instant + (.zero - duration) }
+    public static func - (instant: Instant, duration: Duration) -> Instant {
+        let (difference, overflow) = instant.nanoseconds.subtractingReportingOverflow(duration.nanoseconds)
+        return Instant(nanoseconds: overflow ? (duration.nanoseconds < 0 ? .max : .min) : difference)
+    }
 
     /// The time from `right` to `left`; saturates at the ends of time instead of trapping.
     public static func - (left: Instant, right: Instant) -> Duration {
         let (difference, overflow) = left.nanoseconds.subtractingReportingOverflow(right.nanoseconds)
-        return .nanoseconds(overflow ? (left < right ? .min : .max) : difference)
+        return Duration(nanoseconds: overflow ? (left < right ? .min : .max) : difference)
     }
 }
 
 extension Duration {
     /// The whole duration in nanoseconds, saturating beyond ±292 years.
     public var nanoseconds: Int64 {
-        // Under nine seconds a division of 64 bits does, which is what timers on hot paths are.
+        // Under nine seconds a division of 64 bits does, which is what most timers on hot paths are.
+        let attoseconds = attoseconds
         if let small = Int64(exactly: attoseconds) { return small / 1_000_000_000 }
-        let (seconds, attoseconds) = components
-        let (scaled, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
-        guard !overflow else { return seconds < 0 ? .min : .max }
-        let (sum, carried) = scaled.addingReportingOverflow(attoseconds / 1_000_000_000)
-        return carried ? (seconds < 0 ? .min : .max) : sum
+        // One division of 128 by 64 bits, which takes the processor no longer.
+        let magnitude = attoseconds.magnitude
+        let high = UInt64(truncatingIfNeeded: magnitude >> 64)
+        guard high < 500_000_000 else { return attoseconds < 0 ? .min : .max }
+        let low = UInt64(truncatingIfNeeded: magnitude)
+        let quotient = Int64((1_000_000_000 as UInt64).dividingFullWidth((high, low)).quotient)
+        return attoseconds < 0 ? -quotient : quotient
     }
+
+    /// The same as `.nanoseconds(_:)`, which takes any integer and is slow for it.
+    package init(nanoseconds: Int64) { self.init(attoseconds: Int128(nanoseconds) * 1_000_000_000) }
 
     /// The whole duration in seconds.
     public var seconds: Double { Double(nanoseconds) / 1e9 }

@@ -15,6 +15,6 @@ package struct SeededGenerator: RandomNumberGenerator, Sendable {
 
     /// `duration` times a random factor out of `range`.
     package mutating func jitter(_ duration: Duration, in range: ClosedRange<Double>) -> Duration {
-        .nanoseconds(Int64(Double(duration.nanoseconds) * Double.random(in: range, using: &self)))
+        Duration(nanoseconds: Int64(Double(duration.nanoseconds) * Double.random(in: range, using: &self)))
     }
 }

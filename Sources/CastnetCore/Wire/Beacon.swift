@@ -12,7 +12,7 @@ package struct Beacon: Hashable, Sendable {
     /// ``digest(of:version:)`` of the two.
     package let stamp: UInt64
     /// The longest time until the sender's next beacon.
-    package var interval: Duration { .milliseconds(Int64(intervalMilliseconds)) }
+    package var interval: Duration { Duration(nanoseconds: Int64(intervalMilliseconds) * 1_000_000) }
     package var intervalMilliseconds: UInt32
     package var body: Body
 
@@ -39,12 +39,14 @@ package struct Beacon: Hashable, Sendable {
         /// False: the record is too large to be told along.
         package var isWhole: Bool
         /// The longest time between two beacons of it.
-        package var interval: Duration { .milliseconds(Int64(intervalMilliseconds)) }
+        package var interval: Duration { Duration(nanoseconds: Int64(intervalMilliseconds) * 1_000_000) }
         package var intervalMilliseconds: UInt32
         /// How long ago its last sign of life was, or its goodbye.
         package var age: Duration
         /// It said goodbye.
         package var hasLeft = false
+        /// Its last sign of life is as old as that of a node that is given up.
+        package var isOld: Bool { age.nanoseconds >= Int64(intervalMilliseconds) * 2_900_000 }
 
         package static func left(_ identity: NodeIdentity, age: Duration) -> Told {
             var told = Told(

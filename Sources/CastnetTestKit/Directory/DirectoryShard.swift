@@ -23,6 +23,23 @@ final class DirectoryShard: @unchecked Sendable {
         var repetition: Beacon.Repetition?
     }
 
+    /// What reaches a node, and what of that only repeats; as positions in the backlog.
+    private struct Reading {
+        var reaching: [Int] = []
+        var repeating: [Int] = []
+        var repetitions: [Beacon.Repetition] = []
+        /// Of what repeats, what is to be looked at closer.
+        var rest: [Int] = []
+        var scratch = BatchScratch()
+
+        mutating func clear() {
+            reaching.removeAll(keepingCapacity: true)
+            repeating.removeAll(keepingCapacity: true)
+            repetitions.removeAll(keepingCapacity: true)
+            rest.removeAll(keepingCapacity: true)
+        }
+    }
+
     private let settings: DirectorySimulation.Settings
     private let index: Int
     private let stride: Int
@@ -34,12 +51,8 @@ final class DirectoryShard: @unchecked Sendable {
     /// What has arrived and has not been read by every node, and how much of it each has read.
     private var backlog: [Arrival] = []
     private var read: [Int] = []
-    /// Of one node at a time: what reaches it, and what of that only repeats.
-    private var reaching: [Int] = []
-    private var repeating: [Int] = []
-    private var repetitions: [Beacon.Repetition] = []
-    private var rest: [Int] = []
-    private var scratch = BatchScratch()
+    /// Memory for one node at a time.
+    private var reading = Reading()
     private var outbox: [DirectorySimulation.Datagram] = []
     private var watched: Set<String> = []
     private(set) var seen: [Instant] = []
@@ -182,44 +195,64 @@ final class DirectoryShard: @unchecked Sendable {
 
     /// First all that only repeats, then what is more, each in the order in which it came.
     private func read(_ slot: Int, _ node: Node, now: Instant) {
-        repetitions.removeAll(keepingCapacity: true)
-        repeating.removeAll(keepingCapacity: true)
-        reaching.removeAll(keepingCapacity: true)
-        rest.removeAll(keepingCapacity: true)
-        for position in read[slot]..<backlog.count where reaches(backlog[position], node.number) {
+        guard read[slot] < backlog.count else { return }
+        // In local variables: nothing need be checked for each datagram.
+        var reading = Reading()
+        swap(&reading, &self.reading)
+        reading.clear()
+        let (backlog, way) = (backlog, way)
+        for position in read[slot]..<backlog.count where way.reaches(backlog[position], node.number) {
             if let repetition = backlog[position].repetition {
-                repetitions.append(repetition)
-                repeating.append(position)
+                reading.repetitions.append(repetition)
+                reading.repeating.append(position)
             } else {
-                reaching.append(position)
+                reading.reaching.append(position)
             }
         }
         read[slot] = backlog.count
-        node.machine.received(repetitions, &scratch, rest: &rest)
-        if !rest.isEmpty {
-            for position in rest { reaching.append(repeating[position]) }
-            reaching.sort()
+        node.machine.received(reading.repetitions, &reading.scratch, rest: &reading.rest)
+        if !reading.rest.isEmpty {
+            for position in reading.rest { reading.reaching.append(reading.repeating[position]) }
+            reading.reaching.sort()
         }
-        for position in reaching {
+        for position in reading.reaching {
             let arrival = backlog[position]
             let actions = node.machine.received(
                 arrival.datagram.beacon, from: arrival.datagram.source, now: arrival.at)
             if !actions.isEmpty { perform(slot, node, actions, now: now) }
         }
+        swap(&reading, &self.reading)
     }
 
-    private func reaches(_ arrival: Arrival, _ to: Int) -> Bool {
-        let (from, order, now) = (arrival.datagram.from, arrival.order, arrival.at)
-        if from == to { return true }
-        if isApart { return false }
-        if let cut, (from < cut) != (to < cut) { return false }
-        guard settings.loss > 0 else { return true }
-        // SplitMix64 of the three: no state that another processor might have changed first.
-        var mixed = UInt64(truncatingIfNeeded: now.nanoseconds) ^ settings.seed &* 0x9E37_79B9_7F4A_7C15
-        mixed = (mixed ^ UInt64(order) << 48 ^ UInt64(from) << 24 ^ UInt64(to)) &+ 0x9E37_79B9_7F4A_7C15
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return Double((mixed ^ (mixed >> 31)) >> 11) * 0x1p-53 >= settings.loss
+    private var way: Way {
+        Way(
+            seed: settings.seed &* 0x9E37_79B9_7F4A_7C15, lost: UInt64(settings.loss * 0x1p53), cut: cut,
+            isApart: isApart)
+    }
+
+    /// Whom a datagram reaches.
+    private struct Way {
+        let seed: UInt64
+        /// Of 2⁵³.
+        let lost: UInt64
+        let cut: Int?
+        let isApart: Bool
+
+        func reaches(_ arrival: Arrival, _ to: Int) -> Bool {
+            let from = arrival.datagram.from
+            if from == to { return true }
+            if isApart { return false }
+            if let cut, (from < cut) != (to < cut) { return false }
+            guard lost > 0 else { return true }
+            // SplitMix64 of the three: no state that another processor might have changed first.
+            var mixed = UInt64(truncatingIfNeeded: arrival.at.nanoseconds) ^ seed
+            mixed =
+                (mixed ^ UInt64(arrival.order) << 48 ^ UInt64(from) << 24 ^ UInt64(to))
+                &+ 0x9E37_79B9_7F4A_7C15
+            mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+            mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+            return (mixed ^ (mixed >> 31)) >> 11 >= lost
+        }
     }
 
     private func perform(_ slot: Int, _ node: Node, _ actions: [DirectoryAction], now: Instant) {
