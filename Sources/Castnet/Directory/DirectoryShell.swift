@@ -112,7 +112,7 @@ final class DirectoryShell: @unchecked Sendable {
         return openBeacons().map { self.perform(self.machine.start(now: MonotonicClock.now)) }
     }
 
-    /// Says goodbye to the group, twice, and to the sources; the future completes when all is closed.
+    /// Says goodbye to the group, three times, and to the sources; the future completes when all is closed.
     func stop() -> EventLoopFuture<Void> {
         if isStopped { return loop.makeSucceededVoidFuture() }
         if let stopping { return stopping.futureResult }

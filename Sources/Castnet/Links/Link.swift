@@ -82,6 +82,8 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     var requests: [RepairPacket.Question: RepairPacket] = [:]
     /// What the directory says once it is connected: the newest only.
     var words: [ByteBuffer] = []
+    /// What this side said of the end, if it ended the link.
+    private(set) var endText = ""
     var outgoing = ByteBuffer()
     private var timer: Scheduled<Void>?
     private var lingerTimer: Scheduled<Void>?
@@ -339,6 +341,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
 
     private func close(_ reason: LinkMachine.CloseReason, _ goodbye: Goodbye?, taken: UInt64?) {
         closedBecause = reason
+        endText = goodbye?.text ?? ""
         if let taken { takenByPeer = taken }
         owner.retire(self)
         guard let context else { return }

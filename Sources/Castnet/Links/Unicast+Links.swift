@@ -270,6 +270,7 @@ extension Unicast {
         let why =
             "the link to \(link.key?.peer.description ?? "a peer") ended: "
             + "\(link.closedBecause?.rawValue ?? "not reached")"
+            + (link.endText.isEmpty ? "" : ", \(link.endText)")
         for (id, mayHaveBeenTaken) in link.takeAssigned() {
             linkLost(id, wasTaken: mayHaveBeenTaken, by: link, why: why)
         }

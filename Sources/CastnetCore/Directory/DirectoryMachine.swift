@@ -25,8 +25,8 @@ package struct DirectoryMachine: ~Copyable {
         case created
         /// May become stopping, or stopped where there are no beacons.
         case running
-        /// The first goodbye is sent, the second is due. May become stopped.
-        case stopping(second: Instant)
+        /// The first goodbye is sent, so many are due. May become stopped.
+        case stopping(next: Instant, left: Int)
         /// Nothing happens any more.
         case stopped
     }
@@ -201,7 +201,9 @@ package struct DirectoryMachine: ~Copyable {
     /// Where the own streams stand: the next digests say it.
     package mutating func setHeads(_ heads: [Beacon.Head]) { self.heads = heads }
 
-    /// Says goodbye, twice, because datagrams get lost. ``DirectoryAction/stopped`` follows.
+    private static let goodbyePause = Duration.milliseconds(20)
+
+    /// Says goodbye, three times, because datagrams get lost. ``DirectoryAction/stopped`` follows.
     package mutating func stop(now: Instant) -> [DirectoryAction] {
         switch phase {
         case .created:
@@ -209,7 +211,7 @@ package struct DirectoryMachine: ~Copyable {
             return [.stopped]
         case .running where rules.beacons:
             let told = tellOfLeaving()
-            phase = .stopping(second: now + .milliseconds(20))
+            phase = .stopping(next: now + Self.goodbyePause, left: 2)
             schedule.clear()
             return told + [.send(beacon(.goodbye))]
         case .running:
@@ -226,7 +228,7 @@ package struct DirectoryMachine: ~Copyable {
     package var nextDeadline: Instant? {
         switch phase {
         case .created, .stopped: nil
-        case .stopping(let second): second
+        case .stopping(let next, _): next
         case .running:
             earliest(
                 earliest(
@@ -239,9 +241,9 @@ package struct DirectoryMachine: ~Copyable {
     /// Does what is due; called at ``nextDeadline`` or at any other time.
     package mutating func tick(now: Instant) -> [DirectoryAction] {
         var actions: [DirectoryAction] = []
-        if case .stopping(let second) = phase, second <= now {
-            phase = .stopped
-            return [.send(beacon(.goodbye)), .stopped]
+        if case .stopping(let next, let left) = phase, next <= now {
+            phase = left > 1 ? .stopping(next: now + Self.goodbyePause, left: left - 1) : .stopped
+            return [.send(beacon(.goodbye))] + (left > 1 ? [] : [.stopped])
         }
         guard phase == .running else { return [] }
         expire(now: now, &actions)

@@ -120,7 +120,7 @@ import Testing
         #expect(late.isEmpty)
         #expect(group.state(of: "server", at: 0) == .left)
         group.run(.milliseconds(50))
-        #expect(!group.hosts[leaver].isUp, "stopped follows the second goodbye")
+        #expect(!group.hosts[leaver].isUp, "stopped follows the last goodbye")
         #expect(group.count(0) { if case .left = $0 { true } else { false } } == 1)
     }
 

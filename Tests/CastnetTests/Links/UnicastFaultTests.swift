@@ -156,6 +156,7 @@ struct UnicastFaultTests {
         try await client.know([server.member(at: address)])
         let result = await client.send(outbound { $0.route.heartbeatInterval = .milliseconds(20) })
         #expect(result.outcome == .lost)
+        #expect(result.why?.hasSuffix("dead, nothing heard for 3 heartbeat intervals") == true)
         #expect(client.count(.linkClosedDead) == 1)
         #expect(result.latency >= .milliseconds(60))
         try await client.close()
