@@ -18,12 +18,19 @@ struct MemberIndex: Sendable {
         var hearing: View?
 
         mutating func dropViews() { (serving, hearing) = (nil, nil) }
+
+        /// Nobody serves or subscribes the topic.
+        var isVacant: Bool { servers.isEmpty && hearers.isEmpty }
     }
 
     /// Topics in use; past it all are forgotten, and each is searched for again.
     static let topicsMax = 65_536
 
+    /// Of them so many that nobody serves or subscribes: past it these are forgotten. Topics come and go.
+    static let vacantMax = 1024
+
     private var used: [Topic: Used] = [:]
+    private var vacant = 0
 
     /// Grows with every change that can alter a view.
     private(set) var version: UInt64 = 0
@@ -53,8 +60,10 @@ struct MemberIndex: Sendable {
         guard !used.isEmpty else { return }
         func change(_ topic: Topic, serves: Bool) {
             guard let index = used.index(forKey: topic) else { return }
+            let wasVacant = used.values[index].isVacant
             used.values[index].dropViews()
             body(&used.values[index], serves)
+            vacant += (used.values[index].isVacant ? 1 : 0) - (wasVacant ? 1 : 0)
         }
         for service in record.services { change(service.topic, serves: true) }
         for pattern in record.subscriptions {
@@ -64,6 +73,13 @@ struct MemberIndex: Sendable {
                 for topic in used.keys where pattern.matches(topic) { change(topic, serves: false) }
             }
         }
+        forgetVacant()
+    }
+
+    private mutating func forgetVacant() {
+        guard vacant > Self.vacantMax else { return }
+        used = used.filter { !$0.value.isVacant }
+        vacant = 0
     }
 
     /// Takes the topic into use.
@@ -74,8 +90,12 @@ struct MemberIndex: Sendable {
             new.hearers.insert(entry.identity.name)
             if entry.record.serves(topic) { new.servers.insert(entry.identity.name) }
         }
-        if used.count >= Self.topicsMax { used.removeAll() }
+        if used.count >= Self.topicsMax { (used, vacant) = ([:], 0) }
         used[topic] = new
+        if new.isVacant {
+            vacant += 1
+            forgetVacant()
+        }
         return new
     }
 

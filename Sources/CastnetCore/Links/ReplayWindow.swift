@@ -9,6 +9,13 @@ struct AnswerLog: Sendable {
         var head: ReplyHead
         /// Nil: not kept.
         var payload: ByteBuffer?
+
+        /// The same, with no more memory behind its bytes than they need: a reply is often a part of what was
+        /// read from a socket, and would hold all of that for as long as it is kept.
+        var compacted: Self {
+            guard let payload, payload.storageCapacity > 2 * payload.readableBytes + 64 else { return self }
+            return Answer(head: head, payload: ByteBuffer(bytes: payload.readableBytesView))
+        }
     }
 
     private static let answersMax = 4096
@@ -100,7 +107,7 @@ package struct ReplayWindow: Sendable {
     package mutating func closed(_ link: UInt64) {
         guard let log = logs.removeValue(forKey: link) else { return }
         forgottenMax = max(forgottenMax, log.forgottenMax)
-        for answer in log.answers { orphans.append(answer) }
+        for answer in log.answers { orphans.append(answer.compacted) }
         guard logs.count <= 1 else { return }
         overtaken = []
         overtakenInOrder = []
@@ -128,7 +135,7 @@ package struct ReplayWindow: Sendable {
     /// peer counts them.
     package mutating func answered(_ head: ReplyHead, _ payload: ByteBuffer, on link: UInt64) {
         let answer = AnswerLog.Answer(head: head, payload: payload)
-        if logs[link]?.append(answer) == nil { orphans.append(answer) }
+        if logs[link]?.append(answer) == nil { orphans.append(answer.compacted) }
     }
 
     /// The peer has the first `count` answers of a link.

@@ -248,4 +248,28 @@ import Testing
         for number in 0..<100 { _ = hot.sent(Topic(unchecked: "t\(number)"), nil, now: at(153)) }
         #expect(hot.hot(now: at(300)).isEmpty)
     }
+
+    @Test func `an answer that outlives its link holds its own bytes only`() {
+        var window = ReplayWindow()
+        window.opened(1)
+        // As it was read from a socket: a small reply is a part of a large buffer.
+        let read = ByteBuffer(repeating: 7, count: 60_000)
+        let slice = read.getSlice(at: 100, length: 20)
+        for id in 1...2 as ClosedRange<UInt64> {
+            window.began(id)
+            _ = window.handled(id, on: 1)
+            let head = ReplyHead(id: id, outcome: .accepted, total: 20)
+            // The second is answered when the link has ended.
+            window.answered(head, slice ?? read, on: 1)
+            if id == 1 { window.closed(1) }
+        }
+        for id in 1...2 as ClosedRange<UInt64> {
+            guard case .answered(_, let payload?) = window.again(id, by: 2) else {
+                Issue.record("\(id) is not known")
+                continue
+            }
+            #expect(payload == slice)
+            #expect(payload.storageCapacity < 200)
+        }
+    }
 }
