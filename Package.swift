@@ -139,6 +139,14 @@ let package = Package(
                 "Castnet", nioCore, .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Tests/Cycles", swiftSettings: dialect),
+        .executableTarget(
+            name: "Workloads",
+            dependencies: [
+                "Castnet", "CastnetCore", "CastnetTestKit", nioCore, logging,
+                .product(name: "NIOEmbedded", package: "swift-nio"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Tests/Workloads", swiftSettings: dialect),
         .testTarget(
             name: "LabTests", dependencies: ["CastnetLab", "CastnetCLI", "Castnet", "CastnetTestKit"],
             swiftSettings: dialect),

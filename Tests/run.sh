@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 packages=(
     libpgm-dev libhiredis-dev redis-server pkg-config iproute2 iptables nftables ethtool util-linux procps
-    tcpdump perl-base jq python3 libzmq5
+    tcpdump perl-base jq python3 libzmq5 valgrind binutils
 )
 # Everything together ends before this, so that a hanging step cannot take the whole run with it. This and
 # the limits of the steps leave room for a machine three times as slow as the usual one (1,500 s in all).
@@ -239,6 +239,7 @@ if ((${#acceptance[@]} > 0)); then
     if step "release build" 900 swift build -c release; then
         CASTNET=$(swift build -c release --show-bin-path)/castnet
         export CASTNET CASTNET_BUILT=1
+        script "Tests/Performance/counts.sh" 600 Tests/Performance/counts.sh
         for candidate in "${acceptance[@]}"; do script "$candidate" 600 "$candidate" --quick; done
         ((${#calm[@]} > 0)) && calm_scripts "${calm[@]}"
     else

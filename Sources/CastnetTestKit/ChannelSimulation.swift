@@ -43,6 +43,8 @@ package struct ChannelSimulation: ~Copyable {
         package var batch = 50
         package var batchInterval: Duration = .microseconds(500)
         package var timeMax: Duration = .seconds(60)
+        /// Half of the seeds: neighbours that may be are packed as they are submitted.
+        var isPacked: Bool { seed & 1 == 0 }
 
         package init(seed: UInt64) { self.seed = seed }
     }
@@ -443,7 +445,28 @@ package struct ChannelSimulation: ~Copyable {
         let casts = node.makeCasts(node.batches.removeFirst(), scenario, &generator, now: clock.now)
         oracle.submitted(casts, by: index, now: clock.now)
         node.openReceipts(for: casts, of: listed, now: clock.now)
-        node.machine.submit(casts, now: clock.now)
+        node.machine.submit(scenario.isPacked ? packed(casts) : casts, now: clock.now)
         planService(index, after: .microseconds(10))
+    }
+
+    /// The same, with neighbours packed as a node packs a batch.
+    private func packed(_ casts: [OutboundCast]) -> [OutboundCast] {
+        var result: [OutboundCast] = []
+        var rest = casts[...]
+        while let first = rest.first {
+            let alike = rest.enumerated().prefix { offset, cast in
+                cast.topic == first.topic && cast.sequence == first.sequence + UInt64(offset)
+                    && cast.headers.isEmpty && cast.token == nil
+            }
+            guard alike.count > 1 else {
+                result.append(rest.removeFirst())
+                continue
+            }
+            result += OutboundCast.packing(
+                alike.map(\.element.payload)[...], topic: first.topic, first: first.sequence,
+                sentAtMicroseconds: first.sentAtMicroseconds)
+            rest = rest.dropFirst(alike.count)
+        }
+        return result
     }
 }

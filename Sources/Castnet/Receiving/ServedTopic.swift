@@ -235,6 +235,11 @@ package final class ServedTopic: Sendable {
                 answer = Self.expired
                 continue
             }
+            // Of a batch that was fanned out nobody waits for an answer.
+            guard delivery.answer != nil else {
+                _ = try? handler(message)
+                continue
+            }
             do { answer = Answer(try handler(message)) } catch { answer = Answer(.rejected, why: "\(error)") }
         }
         delivery.answer?.give(answer)

@@ -27,7 +27,7 @@ extension Node {
     public func fanout(
         _ topic: Topic, contentsOf payloads: [ByteBuffer], options: SendOptions = SendOptions()
     ) async throws {
-        for payload in payloads { try admit(payload, options.headers) }
+        try admit(payloads, options.headers)
         var rest = payloads[...]
         while let first = rest.first {
             let policy = sender.policy(for: topic, kind: .fanout, size: first.readableBytes)
@@ -139,6 +139,9 @@ struct Fanout {
 
     private func casts(_ payloads: ArraySlice<ByteBuffer>, first: UInt64, token: UInt64?) -> [OutboundCast] {
         let sentAt = wallClockMicroseconds()
+        if token == nil, options.headers.isEmpty {
+            return OutboundCast.packing(payloads, topic: topic, first: first, sentAtMicroseconds: sentAt)
+        }
         var casts: [OutboundCast] = []
         casts.reserveCapacity(payloads.count)
         for (offset, payload) in payloads.enumerated() {

@@ -94,8 +94,12 @@ extension Node {
 
     /// Refuses what no carrier takes.
     func admit(_ payload: ByteBuffer, _ headers: Headers) throws {
+        try admit([payload], headers)
+    }
+
+    func admit(_ payloads: [ByteBuffer], _ headers: Headers) throws {
         let limit = configuration.limits.message
-        if payload.readableBytes > limit {
+        for payload in payloads where payload.readableBytes > limit {
             counters.add(.limitMessageHit)
             throw CastnetError(
                 .tooLarge, "limits.message: \(payload.readableBytes) bytes; at most \(limit) are allowed")

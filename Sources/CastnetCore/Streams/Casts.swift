@@ -13,6 +13,8 @@ package struct OutboundCast: Sendable {
     package var token: UInt64?
     /// True: members tell when they have handled it.
     package var asksProcessed: Bool
+    /// Above 0: so many messages with successive numbers, each in the payload behind its length in two bytes.
+    var packed = 0
 
     package init(
         topic: Topic, sequence: UInt64, sentAtMicroseconds: UInt64, headers: Headers = Headers(),
@@ -26,6 +28,11 @@ package struct OutboundCast: Sendable {
         self.token = token
         self.asksProcessed = asksProcessed
     }
+
+    /// How many messages it is.
+    package var count: Int { max(1, packed) }
+    /// Bytes of the messages themselves.
+    package var payloadBytes: Int { payload.readableBytes - 2 * packed }
 }
 
 /// A frame of a stream whose message is being handled.

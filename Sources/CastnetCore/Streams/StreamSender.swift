@@ -97,10 +97,15 @@ struct StreamSender: Sendable {
         var queue = Deque<OutboundCast>()
         swap(&queue, &turns.lanes[index].queue)
         let isWritten = run(&queue, &builder, &buffer, &sent)
+        if !isWritten, !builder.hasMessages, var packed = queue.first, let alone = packed.splitFirst() {
+            // It fits no frame with its topic's name, unless in parts.
+            if packed.packed > 0 { queue[0] = packed } else { queue.removeFirst() }
+            queue.prepend(alone)
+        }
         let front = queue.first
         swap(&queue, &turns.lanes[index].queue)
         if isWritten { return true }
-        guard let front else { return false }
+        guard let front, front.packed == 0 else { return false }
         // A message that would fit the next frame is cut only where waiting would waste a quarter here.
         if fitsRun(front), builder.remaining(in: buffer) < frameSizeMax / 4 { return false }
         return begin(index, front, &builder, &buffer, &sent)
@@ -108,7 +113,8 @@ struct StreamSender: Sendable {
 
     /// True when the message needs no frame of its own beginning: no headers and small.
     private func fitsRun(_ cast: OutboundCast) -> Bool {
-        cast.headers.isEmpty && !cast.asksProcessed && cast.payload.readableBytes <= frameSizeMax / 2
+        cast.packed > 0
+            || cast.headers.isEmpty && !cast.asksProcessed && cast.payload.readableBytes <= frameSizeMax / 2
     }
 
     /// Writes consecutive small messages of one lane.
@@ -119,21 +125,30 @@ struct StreamSender: Sendable {
         guard let front = queue.first, fitsRun(front),
             var run = builder.beginRun(
                 topic: front.topic, firstSequence: front.sequence, sentAt: front.sentAtMicroseconds,
-                length: front.payload.readableBytes, into: &buffer)
+                length: front.firstLength, into: &buffer)
         else { return false }
         var expected = front.sequence
         var bytes = 0
         let turn = turns.isContended ? Self.turnBytes - turns.spent : Int.max
-        while bytes < turn, let cast = queue.popFirst() {
-            guard cast.sequence == expected, fitsRun(cast),
-                cast.sentAtMicroseconds &- front.sentAtMicroseconds <= Self.runMicroseconds,
-                builder.add(cast.payload, to: &run, into: &buffer)
-            else {
+        while bytes < turn, var cast = queue.popFirst() {
+            let isNext =
+                cast.sequence == expected && fitsRun(cast)
+                && cast.sentAtMicroseconds &- front.sentAtMicroseconds <= Self.runMicroseconds
+            let left = cast.payloadBytes
+            if isNext, cast.packed > 0 {
+                let added = builder.add(from: &cast, wanted: turn - bytes, to: &run, into: &buffer)
+                expected &+= UInt64(added)
+                bytes += left - cast.payloadBytes
+                if cast.packed == 0 { continue }
+                queue.prepend(cast)
+                break
+            }
+            guard isNext, builder.add(cast.payload, to: &run, into: &buffer) else {
                 queue.prepend(cast)
                 break
             }
             expected &+= 1
-            bytes += cast.payload.readableBytes
+            bytes += left
             if let token = cast.token {
                 sent.begun.append(token)
                 sent.tokens.append(token)

@@ -68,8 +68,8 @@ struct TopicTurns: Sendable {
     var isContended: Bool { ready.count > 1 }
 
     mutating func submit(_ cast: OutboundCast, now: Instant) {
-        queuedBytes += cast.payload.readableBytes
-        queuedCount += 1
+        queuedBytes += cast.payloadBytes
+        queuedCount += cast.count
         let index = lane(of: cast.topic)
         let isNew = lanes[index].isEmpty
         lanes[index].queue.append(cast)

@@ -20,6 +20,7 @@ public struct Topic: Hashable, Sendable, CustomStringConvertible {
 
     /// What is wrong with `name`, or nil when it is a valid topic (or pattern, with `wildcards`).
     package static func fault(in name: String, wildcards: Bool) -> String? {
+        if isPlain(name) { return nil }
         let bytes = name.utf8
         if bytes.isEmpty { return "is empty; a topic has 1 to 8 segments joined by dots" }
         if bytes.count > 255 { return "has \(bytes.count) bytes; at most 255 are allowed" }
@@ -35,6 +36,22 @@ public struct Topic: Hashable, Sendable, CustomStringConvertible {
             }
         }
         return nil
+    }
+
+    /// True for a valid topic: found in one pass, as every message that arrives names one.
+    private static func isPlain(_ name: String) -> Bool {
+        var (length, segments, total) = (0, 1, 0)
+        for byte in name.utf8 {
+            total += 1
+            if byte == UInt8(ascii: ".") {
+                if length == 0 { return false }
+                (length, segments) = (0, segments + 1)
+            } else {
+                length += 1
+                if length > 63 || !isAllowed(byte) { return false }
+            }
+        }
+        return length > 0 && segments <= 8 && total <= 255
     }
 
     private static func isAllowed(_ byte: UInt8) -> Bool {

@@ -25,6 +25,7 @@ extension ByteBuffer {
     }
 
     private mutating func readText(length: Int, max: Int) throws(WireError) -> String {
+        if length == 0 { return "" }
         if length > max { throw .tooLong }
         let bytes = try readBytes(length)
         guard let text = String(validating: bytes.readableBytesView, as: UTF8.self) else { throw .text }
@@ -33,6 +34,10 @@ extension ByteBuffer {
 
     /// Cuts a text that is too long, between two characters, so that it stays text.
     package mutating func writeShortText(_ text: String) {
+        if text.isEmpty {
+            writeInteger(UInt8(0))
+            return
+        }
         let bytes = Self.cut(text, max: 255)
         writeInteger(UInt8(bytes.utf8.count))
         writeSubstring(bytes)
@@ -40,6 +45,10 @@ extension ByteBuffer {
 
     /// Cuts a text that is too long, between two characters, so that it stays text.
     package mutating func writeLongText(_ text: String, max: Int = Int(UInt16.max)) {
+        if text.isEmpty {
+            writeInteger(UInt16(0))
+            return
+        }
         let bytes = Self.cut(text, max: Swift.min(max, Int(UInt16.max)))
         writeInteger(UInt16(bytes.utf8.count))
         writeSubstring(bytes)

@@ -109,6 +109,17 @@ package struct FrameBuilder: Sendable {
         return true
     }
 
+    /// Adds the first of packed messages, as many as fit, and no further one once there are `wanted` bytes;
+    /// returns how many.
+    func add(
+        from cast: inout OutboundCast, wanted: Int, to run: inout OpenRun, into buffer: inout ByteBuffer
+    ) -> Int {
+        let added = cast.moveFirst(
+            countMax: Int(UInt16.max - run.count), room: remaining(in: buffer), wanted: wanted, into: &buffer)
+        run.count += UInt16(truncatingIfNeeded: added)
+        return added
+    }
+
     package func end(_ run: OpenRun, in buffer: inout ByteBuffer) {
         buffer.setInteger(run.count, at: run.countIndex)
         endRecord(run.index, in: &buffer)

@@ -44,8 +44,7 @@ extension Packet {
     /// Reads a packet's kind, flags and body; nil for an unknown kind that may be skipped.
     init?(_ bytes: ByteBuffer) throws(WireError) {
         var body = bytes
-        let code: UInt8 = try body.read()
-        let flags: UInt8 = try body.read()
+        guard let (code, flags) = body.readMultipleIntegers(as: (UInt8, UInt8).self) else { throw .truncated }
         guard let kind = Kind(rawValue: code) else {
             if flags & Packet.criticalFlag != 0 { throw .unknownKind }
             return nil
@@ -123,13 +122,16 @@ extension Hello {
 
 extension MessageHead {
     init(_ body: inout ByteBuffer, flags: UInt8) throws(WireError) {
-        guard let kind = MessageKind(code: try body.read()) else { throw .range }
-        _ = try body.read(UInt8.self)
-        let id: UInt64 = try body.read()
+        // Several fields in one access to the buffer: each costs as much as all together.
+        guard let (code, _, id) = body.readMultipleIntegers(as: (UInt8, UInt8, UInt64).self) else {
+            throw .truncated
+        }
+        guard let kind = MessageKind(code: code) else { throw .range }
         let topic = try body.readTopic()
         let (server, instance) = (try body.readOptionalText(), try body.readOptionalText())
-        let (sequence, sentAt): (UInt64, UInt64) = (try body.read(), try body.read())
-        let timeLeft: UInt64 = try body.read()
+        guard
+            let (sequence, sentAt, timeLeft) = body.readMultipleIntegers(as: (UInt64, UInt64, UInt64).self)
+        else { throw .truncated }
         var change: CarrierChange?
         if flags & 4 != 0 { change = CarrierChange(stream: try body.read(), last: try body.read()) }
         self.init(
@@ -145,8 +147,8 @@ extension MessageHead {
 
 extension ReplyHead {
     init(_ body: inout ByteBuffer) throws(WireError) {
-        let id: UInt64 = try body.read()
-        guard let outcome = Outcome(code: try body.read()) else { throw .range }
+        guard let (id, code) = body.readMultipleIntegers(as: (UInt64, UInt8).self) else { throw .truncated }
+        guard let outcome = Outcome(code: code) else { throw .range }
         let why = try body.readLongText(max: ReplyHead.whyBytesMax)
         self.init(
             id: id, outcome: outcome, why: why.isEmpty ? nil : why, headers: try body.readHeaders(),

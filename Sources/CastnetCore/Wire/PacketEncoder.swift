@@ -54,19 +54,15 @@ extension ByteBuffer {
 
     /// Appends a chunk's packet without its bytes, which follow by themselves.
     package mutating func writeChunkHead(_ id: UInt64, isReply: Bool, count: Int) {
-        writeInteger(UInt32(10 + count))
-        writeKind(.chunk, flags: isReply ? 1 : 0)
-        writeInteger(id)
+        writeMultipleIntegers(UInt32(10 + count), Packet.Kind.chunk.rawValue, UInt8(isReply ? 1 : 0), id)
     }
 
     private mutating func writeKind(_ kind: Packet.Kind, flags: UInt8 = 0) {
-        writeInteger(kind.rawValue)
-        writeInteger(flags)
+        writeMultipleIntegers(kind.rawValue, flags)
     }
 
     private mutating func writeNumber(_ kind: Packet.Kind, _ number: UInt64) {
-        writeKind(kind)
-        writeInteger(number)
+        writeMultipleIntegers(kind.rawValue, UInt8(0), number)
     }
 
     private mutating func write(_ hello: Hello) {
@@ -95,16 +91,12 @@ extension ByteBuffer {
         if head.isAgain { flags |= 8 }
         if head.isPrompt { flags |= 16 }
         if head.isClaimed { flags |= 32 }
-        writeKind(.message, flags: flags)
-        writeInteger(head.kind.code)
-        writeInteger(UInt8(0))
-        writeInteger(head.id)
+        // Several fields in one access to the buffer: each costs as much as all together.
+        writeMultipleIntegers(Packet.Kind.message.rawValue, flags, head.kind.code, UInt8(0), head.id)
         writeShortText(head.topic.name)
         writeShortText(head.server ?? "")
         writeShortText(head.instance ?? "")
-        writeInteger(head.sequence)
-        writeInteger(head.sentAtMicroseconds)
-        writeInteger(head.timeLeftMicroseconds)
+        writeMultipleIntegers(head.sequence, head.sentAtMicroseconds, head.timeLeftMicroseconds)
         if let change = head.carrierChange {
             writeInteger(change.stream)
             writeInteger(change.last)
@@ -114,9 +106,7 @@ extension ByteBuffer {
     }
 
     private mutating func write(_ head: ReplyHead) {
-        writeKind(.reply)
-        writeInteger(head.id)
-        writeInteger(head.outcome.code)
+        writeMultipleIntegers(Packet.Kind.reply.rawValue, UInt8(0), head.id, head.outcome.code)
         writeLongText(head.why ?? "", max: ReplyHead.whyBytesMax)
         writeHeaders(head.headers)
         writeInteger(head.total)
@@ -133,8 +123,12 @@ extension MessageKind {
     }
 
     package init?(code: UInt8) {
-        guard let kind = MessageKind.allCases.first(where: { $0.code == code }) else { return nil }
-        self = kind
+        switch code {
+        case 0: self = .call
+        case 1: self = .cast
+        case 2: self = .fanout
+        default: return nil
+        }
     }
 }
 
@@ -151,7 +145,14 @@ extension Outcome {
     }
 
     package init?(code: UInt8) {
-        guard let outcome = Outcome.allCases.first(where: { $0.code == code }) else { return nil }
-        self = outcome
+        switch code {
+        case 0: self = .accepted
+        case 1: self = .rejected
+        case 2: self = .released
+        case 3: self = .expired
+        case 4: self = .unroutable
+        case 5: self = .lost
+        default: return nil
+        }
     }
 }
