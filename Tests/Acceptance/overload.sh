@@ -39,22 +39,36 @@ serve() {
     pid=$(jq -r 'select(.event == "ready").pid' "$WORK/server" | head -n 1)
 }
 
+# How much quicker each client calls than the middle one, in hundredths. Clients of one rate keep the phases
+# they have started in, so that one run would have calls that always meet and the next has none.
+paces=(-23 11 -7 19 -13 5 -17 25 0)
+# share CLIENT RATE SECONDS: the calls of a client in that time; all_shares RATE: those of all that count.
+share() { echo $((($2 * $3 * (100 + paces[$1 - 1]) + 99) / 100)); }
+all_shares() {
+    local number sum=0
+    for ((number = 1; number <= clients; number++)); do ((sum += windows * $(share $number "$1" $seconds))); done
+    echo $sum
+}
+
 # crew NAME RATE: nine clients call `hot`, each with a line of figures in $WORK/NAME.
 crew() {
-    local number running=()
+    local number first window running=()
     for ((number = 1; number <= clients; number++)); do
-        on h2 "${ours[@]}" "$CASTNET" send "$WORK/overload.yaml" hot --kind call --rate "$2" \
-            --count $(($2 * (1 + seconds * windows))) --in-flight 1000 --size 64 --deadline 10s --members 1 \
+        first=$(share $number "$2" 1) window=$(share $number "$2" $seconds)
+        on h2 "${ours[@]}" "$CASTNET" send "$WORK/overload.yaml" hot --kind call \
+            --rate "$(jq -n "$2 * (100 + ${paces[number - 1]}) / 100")" --count $((first + window * windows)) \
+            --in-flight 1000 --size 64 --deadline 10s --members 1 \
             --name "client$number" --json --log-level error "${settings[@]}" \
             >"$WORK/crew.$number" 2>>"$WORK/crew.log" &
         running+=($!)
     done
     wait "${running[@]}"
     for ((number = 1; number <= clients; number++)); do
-        jq -cs --argjson rate "$2" --argjson window $(($2 * seconds)) --argjson windows $windows '
+        first=$(share $number "$2" 1) window=$(share $number "$2" $seconds)
+        jq -cs --argjson first $first --argjson window $window --argjson windows $windows '
             def p99: sort | .[length * 99 / 100 | floor];
             (map(select(.event == "summary"))[0]) as $sum
-            | [.[] | select(.outcome == "accepted").latency_s][$rate:] as $all
+            | [.[] | select(.outcome == "accepted").latency_s][$first:] as $all
             | {per_s: ($sum.accepted / $sum.seconds), failed: $sum.failed, calls: ($all | length),
                windows: [range($windows) | (. * $window) as $at | $all[$at:$at + $window]]}
             | .p99 = (.windows | map(p99) | sort | .[length / 2 | floor])' "$WORK/crew.$number"
@@ -179,7 +193,7 @@ flood() {
     stop "$pusher"
     report "$name" "$calm" "$(pushed)"
     stop "${pids[@]}"
-    steady "$name" $((clients * 50 * seconds * windows))
+    steady "$name" "$(all_shares 50)"
     quick_enough "$name" $judged $quick
     # The handlers could do 1,600 a second, of which the nine want 450.
     check_json "$name: it is a flood, and each message of it has one outcome" "$line" \
@@ -206,7 +220,7 @@ stuck() {
     # Its handlers would keep it.
     kill -KILL "$pid"
     stop "${pids[@]}"
-    steady "stuck topic" $((clients * 10 * seconds * windows))
+    steady "stuck topic" "$(all_shares 10)"
     # A shell takes its time, and few calls are made of it: those of all the clients are taken together.
     quick_enough "stuck topic" p99_together $quick
     check_json "stuck topic: eight are handled, a bounded number is taken, each has one outcome" "$line" \
