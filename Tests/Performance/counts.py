@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """What a message costs, counted: instructions and allocations, which are the same on a busy machine."""
 
-import argparse
 import json
 import os
 import platform
@@ -9,6 +8,8 @@ import re
 import subprocess
 import sys
 import tempfile
+
+from options import Options
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIMITS = os.path.join(HERE, "counts.json")
@@ -99,13 +100,10 @@ def check(limits, figures):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(prog="counts.sh", description=__doc__)
+    parser = Options(prog="counts.sh", description=__doc__)
     parser.add_argument("--write", action="store_true", help="note the figures as the new limits")
     parser.add_argument("--only", default="", help="only workloads whose name and place have this text in them")
-    try:
-        return parser.parse_args()
-    except SystemExit as end:
-        sys.exit(64 if end.code else 0)
+    return parser.parse_args()
 
 
 def main():

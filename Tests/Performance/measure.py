@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Runs every cell's systems in turns, in a lab of its own, and keeps what they say."""
 
-import argparse
 import json
 import os
 import platform
@@ -15,6 +14,7 @@ from datetime import date
 
 import cells
 import report
+from options import Options
 
 CASTNET = os.environ["CASTNET"]
 PEERS = os.environ["CASTNET_PEERS"]
@@ -178,15 +178,12 @@ def processor():
 
 
 def arguments():
-    parser = argparse.ArgumentParser(prog="run.sh", description=__doc__)
+    parser = Options(prog="run.sh", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one repetition of the smaller cells: five minutes")
     parser.add_argument("--repetitions", type=int, help="of each cell: 5, with --quick 1")
     parser.add_argument("--json", required=True, help="where the figures go")
     parser.add_argument("--only", default="", help="only cells whose name has this text in it")
-    try:
-        return parser.parse_args()
-    except SystemExit as end:
-        sys.exit(64 if end.code else 0)
+    return parser.parse_args()
 
 
 def main():

@@ -88,7 +88,7 @@ final class LinkPair: Connector, @unchecked Sendable {
 }
 
 /// One end of a ``LinkPair``: links without directory and API, and a handler that echoes.
-private final class LinkNode: MemberSource, UnicastSink, @unchecked Sendable {
+private final class LinkNode: MemberSource, MessageSink, @unchecked Sendable {
     let identity: NodeIdentity
     private(set) var unicast: Unicast!
     private(set) lazy var answers = AnswerDesk(loop: loop) { [weak self] in self?.unicast.answer($0) }
@@ -117,13 +117,4 @@ private final class LinkNode: MemberSource, UnicastSink, @unchecked Sendable {
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int) {
         if copy.outcome == .accepted { accepted += 1 }
     }
-
-    func passed(_ topic: Topic, by sender: NodeIdentity) {}
-    func heard(_ peer: NodeIdentity) {}
-    func met(_ peer: NodeIdentity) {}
-    func parted(from peer: NodeIdentity, isLost: Bool) {}
-    func missed(_ peer: NodeIdentity) {}
-    func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {}
-    func directoryReceived(_ word: ByteBuffer, from peer: NodeIdentity) {}
-    func repairLinkEnded(_ peer: NodeIdentity) {}
 }

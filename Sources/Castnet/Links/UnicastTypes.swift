@@ -109,21 +109,27 @@ package protocol UnicastSink: AnyObject {
     func repairLinkEnded(_ peer: NodeIdentity)
 }
 
+/// A sink that cares for messages only, and lets the rest pass.
+package protocol MessageSink: UnicastSink {}
+
+extension MessageSink {
+    package func passed(_ topic: Topic, by sender: NodeIdentity) {}
+    package func heard(_ peer: NodeIdentity) {}
+    package func met(_ peer: NodeIdentity) {}
+    package func parted(from peer: NodeIdentity, isLost: Bool) {}
+    package func missed(_ peer: NodeIdentity) {}
+    package func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {}
+    package func directoryReceived(_ word: ByteBuffer, from peer: NodeIdentity) {}
+    package func repairLinkEnded(_ peer: NodeIdentity) {}
+}
+
 /// Stands in for a node that is gone.
-final class Nobody: MemberSource, UnicastSink {
+final class Nobody: MemberSource, MessageSink {
     let answers: AnswerDesk
 
     init(loop: any EventLoop) { answers = AnswerDesk(loop: loop) { _ in } }
 
     func members(serving topic: Topic) -> [Member] { [] }
     func received(_ delivery: Delivery, settle: Settlement) -> Reception { .taken }
-    func passed(_ topic: Topic, by sender: NodeIdentity) {}
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int) {}
-    func heard(_ peer: NodeIdentity) {}
-    func met(_ peer: NodeIdentity) {}
-    func parted(from peer: NodeIdentity, isLost: Bool) {}
-    func missed(_ peer: NodeIdentity) {}
-    func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {}
-    func directoryReceived(_ word: ByteBuffer, from peer: NodeIdentity) {}
-    func repairLinkEnded(_ peer: NodeIdentity) {}
 }

@@ -6,7 +6,7 @@ import NIOEmbedded
 
 /// One start of a node of a ``UnicastSimulation``: the links, queues and handlers of a real node, with a
 /// directory that knows what it is told. Confined to the thread of the loop.
-final class SimulatedMember: MemberSource, UnicastSink, @unchecked Sendable {
+final class SimulatedMember: MemberSource, MessageSink, @unchecked Sendable {
     enum State {
         case running
         case stopping
@@ -176,14 +176,6 @@ final class SimulatedMember: MemberSource, UnicastSink, @unchecked Sendable {
             }
         }
     }
-
-    func heard(_ peer: NodeIdentity) {}
-    func met(_ peer: NodeIdentity) {}
-    func parted(from peer: NodeIdentity, isLost: Bool) {}
-    func missed(_ peer: NodeIdentity) {}
-    func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {}
-    func directoryReceived(_ word: ByteBuffer, from peer: NodeIdentity) {}
-    func repairLinkEnded(_ peer: NodeIdentity) {}
 }
 
 /// What a message tells its handler to do.

@@ -8,7 +8,7 @@ import Synchronization
 @testable import Castnet
 
 /// One `Unicast` with its loop, a made-up membership and a handler: a node without directory and API.
-final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
+final class UnicastPeer: MemberSource, MessageSink, @unchecked Sendable {
     /// What becomes of a message that arrives.
     enum Handling: Sendable {
         /// Answered with its own bytes.
@@ -186,19 +186,14 @@ final class UnicastPeer: MemberSource, UnicastSink, @unchecked Sendable {
         return .taken
     }
 
-    func passed(_ topic: Topic, by sender: NodeIdentity) {}
 
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int) {
         endings.withLock { $0.append((member, copy.outcome)) }
     }
 
-    func met(_ peer: NodeIdentity) {}
     func heard(_ peer: NodeIdentity) { heardPeers.withLock { $0.append(peer) } }
-    func parted(from peer: NodeIdentity, isLost: Bool) {}
     func repairReceived(_ packet: RepairPacket, from peer: NodeIdentity) {
         repairs.withLock { $0.append((packet, peer)) }
     }
-    func directoryReceived(_ word: ByteBuffer, from peer: NodeIdentity) {}
     func repairLinkEnded(_ peer: NodeIdentity) { endedRepairLinks.withLock { $0.append(peer) } }
-    func missed(_ peer: NodeIdentity) {}
 }
