@@ -46,7 +46,9 @@ paces=(-23 11 -7 19 -13 5 -17 25 0)
 share() { echo $((($2 * $3 * (100 + paces[$1 - 1]) + 99) / 100)); }
 all_shares() {
     local number sum=0
-    for ((number = 1; number <= clients; number++)); do ((sum += windows * $(share $number "$1" $seconds))); done
+    for ((number = 1; number <= clients; number++)); do
+        ((sum += windows * $(share $number "$1" $seconds)))
+    done
     echo $sum
 }
 
@@ -56,8 +58,8 @@ crew() {
     for ((number = 1; number <= clients; number++)); do
         first=$(share $number "$2" 1) window=$(share $number "$2" $seconds)
         on h2 "${ours[@]}" "$CASTNET" send "$WORK/overload.yaml" hot --kind call \
-            --rate "$(jq -n "$2 * (100 + ${paces[number - 1]}) / 100")" --count $((first + window * windows)) \
-            --in-flight 1000 --size 64 --deadline 10s --members 1 \
+            --rate "$(jq -n "$2 * (100 + ${paces[number - 1]}) / 100")" \
+            --count $((first + window * windows)) --in-flight 1000 --size 64 --deadline 10s --members 1 \
             --name "client$number" --json --log-level error "${settings[@]}" \
             >"$WORK/crew.$number" 2>>"$WORK/crew.log" &
         running+=($!)

@@ -186,7 +186,6 @@ final class UnicastPeer: MemberSource, MessageSink, @unchecked Sendable {
         return .taken
     }
 
-
     func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int) {
         endings.withLock { $0.append((member, copy.outcome)) }
     }
