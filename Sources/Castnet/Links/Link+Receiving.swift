@@ -58,8 +58,7 @@ extension Link {
     private func watchClaims() {
         guard !isWatchingClaims, let context else { return }
         isWatchingClaims = true
-        context.eventLoop.scheduleTask(in: .nanoseconds(Self.claimTime.nanoseconds)) { [weak self] in
-            guard let self else { return }
+        context.eventLoop.scheduleTask(in: .nanoseconds(Self.claimTime.nanoseconds)) { [self] in
             isWatchingClaims = false
             owner.tick()
             for (id, waiting) in claims where owner.now >= waiting.since + Self.claimTime {

@@ -85,7 +85,7 @@ extension Link {
         guard case .send(let heartbeat) = machine.probe() else { return }
         refusals[topic] = Refusal()
         send(heartbeat)
-        handovers[machine.nonce] = { [weak self] in self?.heardRefusal(of: topic) }
+        handovers[machine.nonce] = { [unowned self] in heardRefusal(of: topic) }
     }
 
     /// What the peer sends of the topic from now on it sends knowing that a message was turned away.
@@ -225,9 +225,12 @@ extension Link {
     func send(_ packet: Packet) {
         guard isConnected else { return }
         outgoing.write(packet)
-        if outgoing.readableBytes > 64 << 10 {
-            flush()
-        } else if !isDirty {
+        outgoingCount += 1
+        if outgoingCount >= outgoingMax || outgoing.readableBytes > 64 << 10 {
+            outgoingMax *= 2
+            writeOut()
+        }
+        if !isDirty {
             isDirty = true
             owner.needsFlush(self)
         }
@@ -244,6 +247,11 @@ extension Link {
 
     func flush() {
         isDirty = false
+        outgoingMax = Self.firstWrite
+        writeOut()
+    }
+
+    private func writeOut() {
         guard let context, closedBecause == nil, outgoing.readableBytes > 0 else { return }
         write()
         context.flush()
@@ -253,6 +261,7 @@ extension Link {
     func write() {
         guard let context, outgoing.readableBytes > 0 else { return }
         let bytes = outgoing
+        outgoingCount = 0
         outgoing = context.channel.allocator.buffer(capacity: 4096)
         context.write(wrapOutboundOut(bytes), promise: nil)
     }

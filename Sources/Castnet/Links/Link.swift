@@ -5,7 +5,8 @@ package import NIOCore
 /// One connection to one peer: bytes to packets, packets to its machine, the machine's actions to the
 /// channel.
 ///
-/// Confined to the node's event loop: made, called and closed there; that makes it sendable. Memory: the
+/// Confined to the node's event loop: made, called and closed there; that makes it sendable. Nobody holds it
+/// weakly: that would make each of the many holds a message takes on it slower. Memory: the
 /// parts of large messages under way (bounded by `Unicast`), and what the channel has not written yet: a link
 /// stops writing messages while the channel is full, and an accepted one stops reading, too.
 package final class Link: ChannelInboundHandler, @unchecked Sendable {
@@ -91,6 +92,12 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     private var isHeldBack = false
     private var isReading = true
     var isDirty = false
+    /// Packets in `outgoing`, and how many of them the next write may wait for: twice as many with each write
+    /// of one wake-up.
+    var outgoingCount = 0
+    var outgoingMax = Link.firstWrite
+    /// The peer begins with the first of many packets while this side still makes the others.
+    static let firstWrite = 8
     private var isInputClosed = false
     var lastUsedAt: Instant
     private(set) var closedBecause: LinkMachine.CloseReason?
@@ -394,8 +401,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     private func arm() {
         timer?.cancel()
         guard let context, closedBecause == nil, let deadline = machine.nextDeadline else { return }
-        timer = context.eventLoop.scheduleTask(deadline: deadline.nioDeadline) { [weak self] in
-            guard let self else { return }
+        timer = context.eventLoop.scheduleTask(deadline: deadline.nioDeadline) { [self] in
             owner.tick()
             // Who does not listen must not conclude that nobody speaks.
             if isHeldBack { machine.heard(now: owner.now) }
@@ -427,8 +433,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     /// One timer, set anew when it fires, follows the last use: no timer per message.
     private func armLinger() {
         let deadline = lastUsedAt + linger
-        lingerTimer = context?.eventLoop.scheduleTask(deadline: deadline.nioDeadline) { [weak self] in
-            guard let self else { return }
+        lingerTimer = context?.eventLoop.scheduleTask(deadline: deadline.nioDeadline) { [self] in
             owner.tick()
             lingerTimer = nil
             guard isIdle, isConnected else { return }

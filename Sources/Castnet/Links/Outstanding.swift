@@ -23,7 +23,7 @@ extension Unicast {
         /// The policy's, or persistent for a topic that is promoted.
         var carrier: Carrier
         var member: Member?
-        weak var link: Link?
+        var link: Link?
         var attempts = Attempts()
         /// The member that may have it, and gets it again until that is certain.
         var replayTo: Member?

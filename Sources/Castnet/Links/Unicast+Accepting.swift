@@ -142,9 +142,9 @@ extension Unicast {
         isAcceptingPaused = true
         counters.add(.linkAcceptsPaused)
         setAccepting(false)
-        loop.scheduleTask(deadline: until.nioDeadline) { [weak self] in
-            self?.isAcceptingPaused = false
-            self?.setAccepting(true)
+        loop.scheduleTask(deadline: until.nioDeadline) { [self] in
+            isAcceptingPaused = false
+            setAccepting(true)
         }
     }
 

@@ -21,13 +21,13 @@ extension Unicast {
     func say(_ words: [ByteBuffer], toSeed address: HostPort) {
         tick()
         guard !isClosing else { return }
-        if let link = seedLinks[address]?.link, link.closedBecause == nil {
+        if let link = seedLinks[address].flatMap({ links[$0] }), link.closedBecause == nil {
             link.say(words)
         } else {
             let unknown = NodeIdentity(name: "\(address)", incarnation: Incarnation(0))
             let key = Link.Key(purpose: .service, peer: unknown, topic: nil, slot: Self.directorySlot)
             let link = dial(key, at: [.tcp(address)], heartbeat: .zero, isAnybody: true)
-            seedLinks[address] = WeakLink(link: link)
+            seedLinks[address] = link.number
             link.say(words)
         }
         flushLinks()
@@ -36,7 +36,7 @@ extension Unicast {
     /// Says beacons on the link on which the peer has just said some.
     func answer(_ words: [ByteBuffer], to peer: NodeIdentity) {
         tick()
-        guard let link = directoryLinks[peer]?.link, link.isConnected else {
+        guard let link = directoryLinks[peer].flatMap({ links[$0] }), link.isConnected else {
             return directoryLinks[peer] = nil
         }
         link.say(words)
@@ -45,7 +45,7 @@ extension Unicast {
 
     func received(directory word: ByteBuffer, on link: Link) {
         guard let peer = link.peer else { return }
-        directoryLinks[peer] = WeakLink(link: link)
+        directoryLinks[peer] = link.number
         sink.directoryReceived(word, from: peer)
     }
 }

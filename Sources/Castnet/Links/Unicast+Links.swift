@@ -116,8 +116,7 @@ extension Unicast {
         guard let next = dials.nextDeadline else { return }
         if let dialTimer, dialTimer.at <= next { return }
         dialTimer?.task.cancel()
-        let task = loop.scheduleTask(deadline: next.nioDeadline) { [weak self] in
-            guard let self else { return }
+        let task = loop.scheduleTask(deadline: next.nioDeadline) { [self] in
             tick()
             dialTimer = nil
             dials.timerFired(now: now)

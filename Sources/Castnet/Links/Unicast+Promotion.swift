@@ -21,8 +21,7 @@ extension Unicast {
         guard !isCooling else { return }
         isCooling = true
         let slot = TimeAmount.nanoseconds(HotTopics.slotTime.nanoseconds)
-        loop.scheduleTask(in: slot) { [weak self] in
-            guard let self else { return }
+        loop.scheduleTask(in: slot) { [self] in
             isCooling = false
             tick()
             cool()

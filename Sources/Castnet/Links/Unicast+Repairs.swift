@@ -23,7 +23,7 @@ extension Unicast {
         _ packet: RepairPacket, to member: NodeIdentity, written: @escaping @Sendable () -> Void
     ) {
         tick()
-        guard let link = askingLinks[member]?.link, link.isConnected else {
+        guard let link = askingLinks[member].flatMap({ links[$0] }), link.isConnected else {
             askingLinks[member] = nil
             return written()
         }
@@ -33,12 +33,7 @@ extension Unicast {
     /// A repair packet came on a link.
     func received(_ packet: RepairPacket, on link: Link) {
         guard let peer = link.peer else { return }
-        if packet.isForSender { askingLinks[peer] = WeakLink(link: link) }
+        if packet.isForSender { askingLinks[peer] = link.number }
         sink.repairReceived(packet, from: peer)
     }
-}
-
-/// A link that is kept by others.
-struct WeakLink {
-    weak var link: Link?
 }

@@ -6,7 +6,8 @@ import NIOPosix
 
 /// Messages to and from single members over links: the persistent and the ephemeral carrier and the listener.
 ///
-/// Confined to the node's event loop: every method is called there; that makes it sendable. Each message ends
+/// Confined to the node's event loop: every method is called there; that makes it sendable. Nobody holds it
+/// weakly (see ``Link``): timers keep it until they are over. Each message ends
 /// in exactly one outcome: `finish` is the only way out of `outstanding`.
 package final class Unicast: @unchecked Sendable {
     let loop: any EventLoop
@@ -65,11 +66,11 @@ package final class Unicast: @unchecked Sendable {
     var acceptedPerPeer: [String: Int] = [:]
     /// Bytes of large messages and replies that have not come whole.
     var assembledBytes = 0
-    /// By which link each member asks for missing frames.
-    var askingLinks: [NodeIdentity: WeakLink] = [:]
-    /// The links on which peers last said something of the directory, and those to its seeds.
-    var directoryLinks: [NodeIdentity: WeakLink] = [:]
-    var seedLinks: [HostPort: WeakLink] = [:]
+    /// The number of the link by which each member asks for missing frames.
+    var askingLinks: [NodeIdentity: UInt64] = [:]
+    /// The numbers of the links on which peers last said something of the directory, and those to its seeds.
+    var directoryLinks: [NodeIdentity: UInt64] = [:]
+    var seedLinks: [HostPort: UInt64] = [:]
     /// Peers that were probed and have not been heard since.
     private var doubted: Set<NodeIdentity> = []
     private var dirty: [Link] = []
@@ -126,6 +127,11 @@ package final class Unicast: @unchecked Sendable {
     /// It leaves with the next `flushLinks()`.
     package func send(_ message: OutboundMessage, to pinned: Member? = nil, completion: Completion) {
         tick()
+        sendNow(message, to: pinned, completion: completion)
+    }
+
+    /// The same for one of several at the time of the last `tick()`.
+    func sendNow(_ message: OutboundMessage, to pinned: Member? = nil, completion: Completion) {
         let id = nextID
         nextID += 1
         let entry = Outstanding(message, completion, pinned: pinned, startedAt: now)
@@ -404,8 +410,8 @@ package final class Unicast: @unchecked Sendable {
             (entry.replayTo ?? entry.pinned).map { [$0] } ?? members.members(serving: entry.message.topic)
         let waits = candidates.map { dials.backoffEnd($0.identity) ?? now }
         guard let earliest = waits.min(), earliest > now else { return route(id, entry) }
-        loop.scheduleTask(deadline: earliest.nioDeadline) { [weak self] in
-            guard let self, let entry = outstanding[id] else { return }
+        loop.scheduleTask(deadline: earliest.nioDeadline) { [self] in
+            guard let entry = outstanding[id] else { return }
             tick()
             route(id, entry)
             flushLinks()
@@ -427,8 +433,7 @@ package final class Unicast: @unchecked Sendable {
         deadlineTimer?.task.cancel()
         deadlineTimer = (
             next,
-            loop.scheduleTask(deadline: next.nioDeadline) { [weak self] in
-                guard let self else { return }
+            loop.scheduleTask(deadline: next.nioDeadline) { [self] in
                 tick()
                 deadlineTimer = nil
                 for id in deadlines.takeDue(now: now) {

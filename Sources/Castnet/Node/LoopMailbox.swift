@@ -5,7 +5,16 @@ import Synchronization
 package final class LoopMailbox<Item: Sendable>: Sendable {
     private let loop: any EventLoop
     private let drain: @Sendable ([Item]) -> Void
-    private let waiting = Mutex<[Item]>([])
+    private let waiting = Mutex(Waiting())
+
+    private struct Waiting {
+        var items: [Item] = []
+        /// Room for the next items, so that no batch has to make its own.
+        var room: [Item] = []
+    }
+
+    /// More room than this is given back.
+    private static var roomMax: Int { 1024 }
 
     /// `drain` runs on `loop` with everything put since its last run, in order.
     package init(loop: any EventLoop, drain: @escaping @Sendable ([Item]) -> Void) {
@@ -16,8 +25,8 @@ package final class LoopMailbox<Item: Sendable>: Sendable {
     /// Leaves an item. Called from any thread; never blocks for longer than another `put`.
     package func put(_ item: Item) {
         let wasEmpty = waiting.withLock { waiting in
-            waiting.append(item)
-            return waiting.count == 1
+            waiting.items.append(item)
+            return waiting.items.count == 1
         }
         guard wasEmpty else { return }
         loop.execute { self.run() }
@@ -30,11 +39,17 @@ package final class LoopMailbox<Item: Sendable>: Sendable {
     package func catchUp() { run() }
 
     private func run() {
-        let items = waiting.withLock { waiting in
-            let items = waiting
-            waiting = []
+        var items = waiting.withLock { waiting in
+            let items = waiting.items
+            waiting.items = waiting.room
+            waiting.room = []
             return items
         }
-        if !items.isEmpty { drain(items) }
+        guard !items.isEmpty else { return }
+        drain(items)
+        guard items.capacity <= Self.roomMax else { return }
+        items.removeAll(keepingCapacity: true)
+        let room = items
+        waiting.withLock { $0.room = room }
     }
 }

@@ -194,12 +194,13 @@ final class NodeShell: @unchecked Sendable {
     // MARK: What callers left
 
     func carryOut(_ items: [Outgoing]) {
+        unicast.tick()
         for item in items {
             switch item {
-            case .toOne(let message, let completion): unicast.send(message, completion: completion)
+            case .toOne(let message, let completion): unicast.sendNow(message, completion: completion)
             case .copies(let message, let members, let receipt):
                 for member in members {
-                    unicast.send(
+                    unicast.sendNow(
                         message, to: member, completion: .copy(receipt: receipt, member.identity))
                 }
             case .receipt(

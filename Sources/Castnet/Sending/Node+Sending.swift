@@ -94,15 +94,18 @@ extension Node {
 
     /// Refuses what no carrier takes.
     func admit(_ payload: ByteBuffer, _ headers: Headers) throws {
-        try admit([payload], headers)
+        try admit(size: payload.readableBytes, headers)
     }
 
     func admit(_ payloads: [ByteBuffer], _ headers: Headers) throws {
+        try admit(size: payloads.reduce(0) { max($0, $1.readableBytes) }, headers)
+    }
+
+    private func admit(size: Int, _ headers: Headers) throws {
         let limit = configuration.limits.message
-        for payload in payloads where payload.readableBytes > limit {
+        if size > limit {
             counters.add(.limitMessageHit)
-            throw CastnetError(
-                .tooLarge, "limits.message: \(payload.readableBytes) bytes; at most \(limit) are allowed")
+            throw CastnetError(.tooLarge, "limits.message: \(size) bytes; at most \(limit) are allowed")
         }
         if let fault = headers.fault { throw CastnetError(.invalidArgument, fault) }
         try checkRunning()

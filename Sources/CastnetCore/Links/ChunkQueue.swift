@@ -35,6 +35,7 @@ package struct ChunkQueue: Sendable {
 
     /// Drops what is left of one; false when nothing was.
     package mutating func forget(_ id: UInt64, isReply: Bool) -> Bool {
+        guard !rests.isEmpty else { return false }
         let before = rests.count
         rests.removeAll { $0.id == id && $0.isReply == isReply }
         return rests.count < before

@@ -72,7 +72,7 @@ package struct PartAssembler<Head: Sendable>: ~Copyable {
     /// Gives a message up; nil when it was not begun.
     @discardableResult
     package mutating func forget(_ id: UInt64) -> Head? {
-        guard let entry = begun.removeValue(forKey: id) else { return nil }
+        guard !begun.isEmpty, let entry = begun.removeValue(forKey: id) else { return nil }
         heldBytes -= entry.bytes.readableBytes
         return entry.head
     }
