@@ -72,14 +72,20 @@ final class OpenChannel: ChannelSink, @unchecked Sendable {
     // MARK: Called on the engine thread
 
     func delivered(_ records: [InboundRecord]) {
+        // Neighbours of one topic that nobody waits for.
+        var alike: [Delivery] = []
         for record in records {
+            if let topic = alike.first?.record.topic, record.mark != nil || record.topic != topic {
+                registry.spread(alike, of: topic)
+                alike.removeAll(keepingCapacity: true)
+            }
             if record.isReplayed, !replays(record.topic) {
                 if let mark = record.mark { ended(mark, isHandled: false) }
                 continue
             }
             var delivery = Delivery(record, kind: .fanout, carrier: .multicast)
             guard let mark = record.mark else {
-                registry.spread(delivery)
+                alike.append(delivery)
                 continue
             }
             let slip = AnswerSlip(mark, on: self)
@@ -88,6 +94,7 @@ final class OpenChannel: ChannelSink, @unchecked Sendable {
             if registry.listeners(to: record.topic).isEmpty { slip.give(Answer(.accepted)) }
             registry.spread(delivery, settle: .processed)
         }
+        if let topic = alike.first?.record.topic { registry.spread(alike, of: topic) }
     }
 
     func happened(_ events: [StreamEvent]) { for event in events { mailbox.put(event) } }

@@ -44,8 +44,17 @@ extension Node {
         try await serve(topic, server, 1, .inline(handler))
     }
 
+    /// Serves a topic's calls and casts only: its fanouts are left to subscriptions, which take them in
+    /// batches.
+    package func serve(
+        _ topic: Topic, unicastInline handler: @escaping @Sendable (Message) throws -> Response
+    ) async throws {
+        _ = try await serve(topic, nil, 1, .inline(handler), hearsFanouts: false)
+    }
+
     private func serve(
-        _ topic: Topic, _ server: String?, _ concurrency: Int, _ work: ServedTopic.Work
+        _ topic: Topic, _ server: String?, _ concurrency: Int, _ work: ServedTopic.Work,
+        hearsFanouts: Bool = true
     ) async throws -> Service {
         try checkRunning()
         let server = server ?? identity.name
@@ -55,9 +64,9 @@ extension Node {
         }
         let backlog = sender.policy(for: topic, kind: .call, size: 0).route.backlog
         let served = ServedTopic(
-            topic: topic, server: server, concurrency: concurrency, backlogMax: backlog, work: work,
-            bytesMax: configuration.limits.subscriptionBacklog, counters: counters,
-            clock: { MonotonicClock.now },
+            topic: topic, server: server, concurrency: concurrency, hearsFanouts: hearsFanouts,
+            backlogMax: backlog, work: work, bytesMax: configuration.limits.subscriptionBacklog,
+            counters: counters, clock: { MonotonicClock.now },
             wakeAt: { [loop] instant, body in loop.scheduleTask(deadline: instant.nioDeadline, body) }
         ) { [weak self] in self?.resumeReading() }
         try registry.add(served)

@@ -18,11 +18,14 @@ package final class Registry: Sendable {
         var topicCount: Int { served.values.reduce(0) { $0 + $1.count } + subscriptions.count }
     }
 
-    /// Who gets the fanouts of one topic.
+    /// Who gets the messages of one topic.
     package final class Listeners: Sendable {
         package let served: [ServedTopic]
+        /// Those of them that get its fanouts, too.
+        package let hearing: [ServedTopic]
         package let subscriptions: [SubscriptionQueue]
-        package var isEmpty: Bool { served.isEmpty && subscriptions.isEmpty }
+        /// Nobody gets its fanouts.
+        package var isEmpty: Bool { hearing.isEmpty && subscriptions.isEmpty }
         /// The largest number of bytes that waits in one of them.
         package var backlogBytes: Int {
             var most = 0
@@ -33,6 +36,7 @@ package final class Registry: Sendable {
 
         init(served: [ServedTopic], subscriptions: [SubscriptionQueue]) {
             self.served = served
+            hearing = served.filter(\.hearsFanouts)
             self.subscriptions = subscriptions
         }
     }
@@ -171,7 +175,7 @@ package final class Registry: Sendable {
             return false
         }
         var copy = delivery
-        let count = listeners.served.count + listeners.subscriptions.count
+        let count = listeners.hearing.count + listeners.subscriptions.count
         if settle == .received {
             delivery.answer?.acknowledge()
             copy.answer = delivery.answer?.finishing?.shared(by: count)
@@ -181,8 +185,18 @@ package final class Registry: Sendable {
         for subscription in listeners.subscriptions where !subscription.push(copy) {
             copy.answer?.give(Answer(.released, why: "the subscription has ended"))
         }
-        for served in listeners.served { served.submit(copy) }
+        for served in listeners.hearing { served.submit(copy) }
         return true
+    }
+
+    /// Gives fanouts of one topic for which nobody waits to everybody here who hears it: to each all at once,
+    /// since a reader that is woken for each of them does little else.
+    package func spread(_ deliveries: [Delivery], of topic: Topic) {
+        let listeners = listeners(to: topic)
+        for subscription in listeners.subscriptions { subscription.push(contentsOf: deliveries) }
+        for served in listeners.hearing {
+            for delivery in deliveries { served.submit(delivery) }
+        }
     }
 
     private func admit(_ state: inout State) throws {

@@ -30,6 +30,8 @@ package final class ServedTopic: Sendable {
     package let topic: Topic
     package let server: String
     package let concurrency: Int
+    /// False: it gets calls and casts only.
+    package let hearsFanouts: Bool
     private let bytesMax: Int
     private let drained: @Sendable () -> Void
     private let wakeAt: @Sendable (Instant, @escaping @Sendable () -> Void) -> Void
@@ -65,7 +67,8 @@ package final class ServedTopic: Sendable {
     /// `drained` is called outside any lock when a queue that held `bytesMax` bytes is half empty, `wakeAt`
     /// to be called back at a time.
     package init(
-        topic: Topic, server: String, concurrency: Int, backlogMax: Int, work: Work, bytesMax: Int,
+        topic: Topic, server: String, concurrency: Int, hearsFanouts: Bool = true, backlogMax: Int,
+        work: Work, bytesMax: Int,
         counters: NodeCounters, clock: @escaping @Sendable () -> Instant,
         wakeAt: @escaping @Sendable (Instant, @escaping @Sendable () -> Void) -> Void = { _, _ in },
         drained: @escaping @Sendable () -> Void = {}
@@ -73,6 +76,7 @@ package final class ServedTopic: Sendable {
         self.topic = topic
         self.server = server
         self.concurrency = concurrency
+        self.hearsFanouts = hearsFanouts
         self.bytesMax = bytesMax
         state = Mutex(
             State(queue: WorkQueue(concurrency: concurrency, messagesMax: backlogMax, bytesMax: bytesMax)))

@@ -34,11 +34,15 @@ package final class SubscriptionQueue: Sendable {
 
     /// Takes a delivery in; false once the subscription has ended. Called from any thread.
     @discardableResult
-    package func push(_ delivery: Delivery) -> Bool {
+    package func push(_ delivery: Delivery) -> Bool { push(contentsOf: CollectionOfOne(delivery)) }
+
+    /// The same for several, of which the reader hears once.
+    @discardableResult
+    package func push(contentsOf deliveries: some Collection<Delivery>) -> Bool {
         let (taken, reader) = state.withLock { state -> (Bool, UnsafeContinuation<Void, Never>?) in
             guard !state.isFinished else { return (false, nil) }
-            state.deliveries.append(delivery)
-            state.bytes += delivery.cost
+            state.deliveries.append(contentsOf: deliveries)
+            state.bytes += deliveries.reduce(0) { $0 + $1.cost }
             if state.bytes >= bytesMax { state.wasFull = true }
             defer { state.reader = nil }
             return (true, state.reader)

@@ -27,12 +27,9 @@ struct BenchListen: AsyncParsableCommand {
         // Served under the node's own name, so that the near end can ask each listener alone.
         let control = try Topic("\(topic).bench")
         try await node.serve(control, inline: { message in tally.answer(message) })
+        // Fanouts are the subscription's; calls are echoed, casts taken.
         try await node.serve(
-            topic,
-            inline: { message in
-                // Fanouts are the subscription's; calls are echoed, casts taken.
-                message.kind == .call ? .reply(message.payload) : .done
-            })
+            topic, unicastInline: { message in message.kind == .call ? .reply(message.payload) : .done })
         let losses = Task { for await loss in node.losses() { tally.lost(Int(clamping: loss.count)) } }
         let reader = Task {
             var iterator = subscription.makeAsyncIterator()
