@@ -96,9 +96,14 @@ struct BenchReport: Codable, Sendable {
 
     private static let samplesMax = 100_000
 
+    /// The time of sending of a message that carries none.
+    static let unstamped: UInt64 = 0
+
     /// Takes the latency of a message that carries its time of sending. Of very many, every second one goes.
     mutating func sample(_ payload: ByteBuffer, now: Double) {
-        guard let sentAt = payload.getInteger(at: payload.readerIndex, as: UInt64.self) else { return }
+        guard let sentAt = payload.getInteger(at: payload.readerIndex, as: UInt64.self),
+            sentAt != Self.unstamped
+        else { return }
         latencies.append(max(0, now - Double(sentAt) / 1e6))
         guard latencies.count == Self.samplesMax else { return }
         latencies = stride(from: 0, to: latencies.count, by: 2).map { latencies[$0] }
