@@ -216,7 +216,7 @@ extension Link {
         lastUsedAt = owner.now
         outgoing.write(.repair(packet))
         let bytes = outgoing
-        outgoing = context.channel.allocator.buffer(capacity: 4096)
+        outgoing = Self.room(context)
         let promise = context.eventLoop.makePromise(of: Void.self)
         promise.futureResult.whenComplete { _ in written() }
         context.writeAndFlush(wrapOutboundOut(bytes), promise: promise)
@@ -253,16 +253,29 @@ extension Link {
 
     private func writeOut() {
         guard let context, closedBecause == nil, outgoing.readableBytes > 0 else { return }
-        write()
+        var bytes = outgoing
+        outgoingCount = 0
+        // What the flush brings about may write, too.
+        outgoing = ByteBuffer()
+        context.write(wrapOutboundOut(bytes), promise: nil)
         context.flush()
+        if outgoing.capacity == 0 {
+            // Once the kernel has the bytes their memory takes the next ones.
+            if bytes.capacity <= Self.outgoingKept { bytes.clear() } else { bytes = Self.room(context) }
+            outgoing = bytes
+        }
         adjustReading()
+    }
+
+    static func room(_ context: ChannelHandlerContext) -> ByteBuffer {
+        context.channel.allocator.buffer(capacity: 4096)
     }
 
     func write() {
         guard let context, outgoing.readableBytes > 0 else { return }
         let bytes = outgoing
         outgoingCount = 0
-        outgoing = context.channel.allocator.buffer(capacity: 4096)
+        outgoing = Self.room(context)
         context.write(wrapOutboundOut(bytes), promise: nil)
     }
 }

@@ -29,7 +29,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     let owner: Unicast
     let number: UInt64
     /// nil: it was accepted.
-    var key: Key?
+    @exclusivity(unchecked) var key: Key?
     /// Where the peer listens, best first; for dialled links.
     var addresses: [PeerAddress] = []
     /// The address an accepted link came from.
@@ -38,22 +38,22 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     var isCounted = false
     /// True where only repair had room: any other hello is refused.
     var isReserved = false
-    var machine: LinkMachine
+    @exclusivity(unchecked) var machine: LinkMachine
     private let own: Hello
-    private var decoder = PacketDecoder()
-    private(set) var context: ChannelHandlerContext?
-    private(set) var peer: NodeIdentity?
+    @exclusivity(unchecked) private var decoder = PacketDecoder()
+    @exclusivity(unchecked) private(set) var context: ChannelHandlerContext?
+    @exclusivity(unchecked) private(set) var peer: NodeIdentity?
     private(set) var remote: String = ""
     /// Outstanding messages assigned to this link: the how-manieth message on it each is; 0: not sent yet.
-    var assigned: [UInt64: UInt64] = [:]
+    @exclusivity(unchecked) var assigned: [UInt64: UInt64] = [:]
     /// Those not sent yet.
-    var queue = SendQueue()
+    @exclusivity(unchecked) var queue = SendQueue()
     /// Those past the `backlog` of their topic.
-    var waiting = Deque<UInt64>()
-    var sentCount: UInt64 = 0
+    @exclusivity(unchecked) var waiting = Deque<UInt64>()
+    @exclusivity(unchecked) var sentCount: UInt64 = 0
     /// Topics that go on over another link once the peer has taken in what was sent here, by the number of
     /// the heartbeat that asks for that.
-    var handovers: [UInt64: () -> Void] = [:]
+    @exclusivity(unchecked) var handovers: [UInt64: () -> Void] = [:]
     /// A topic of which a message of the peer was turned away.
     struct Refusal {
         /// The peer has heard of it.
@@ -62,50 +62,52 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         var isOver = false
     }
     /// Of these the peer's messages are turned away, but for prompt ones, until it is called.
-    var refusals: [Topic: Refusal] = [:]
+    @exclusivity(unchecked) var refusals: [Topic: Refusal] = [:]
     /// Messages of the peer that this node has not answered.
-    var unanswered = 0
+    @exclusivity(unchecked) var unanswered = 0
     /// What the peer may still send; nil: it does not keep to it.
-    var ledger: CreditLedger?
+    @exclusivity(unchecked) var ledger: CreditLedger?
     /// What is known of the messages of the peer's persistent links; nil: it sends none again.
-    var memory: PeerMemory?
-    var chunks = ChunkQueue()
-    var messages = PartAssembler<MessageHead>()
-    var replies = PartAssembler<ReplyHead>()
+    @exclusivity(unchecked) var memory: PeerMemory?
+    @exclusivity(unchecked) var chunks = ChunkQueue()
+    @exclusivity(unchecked) var messages = PartAssembler<MessageHead>()
+    @exclusivity(unchecked) var replies = PartAssembler<ReplyHead>()
     /// Replies that have begun to arrive, those of them that have not come whole, by id, and how many of the
     /// first the peer knows to be here.
-    var repliesBegun: UInt64 = 0
-    var repliesUnfinished: [UInt64: UInt64] = [:]
-    var repliesConfirmed: UInt64 = 0
+    @exclusivity(unchecked) var repliesBegun: UInt64 = 0
+    @exclusivity(unchecked) var repliesUnfinished: [UInt64: UInt64] = [:]
+    @exclusivity(unchecked) var repliesConfirmed: UInt64 = 0
     /// What `owner` knows of the bytes in unfinished messages and replies.
-    var accountedBytes = 0
+    @exclusivity(unchecked) var accountedBytes = 0
     /// Requests for missing frames that wait for the connection: the newest of each kind and stream.
     var requests: [RepairPacket.Question: RepairPacket] = [:]
     /// What the directory says once it is connected: the newest only.
     var words: [ByteBuffer] = []
     /// What this side said of the end, if it ended the link.
     private(set) var endText = ""
-    var outgoing = ByteBuffer()
+    @exclusivity(unchecked) var outgoing = ByteBuffer()
     private var timer: Scheduled<Void>?
     private var lingerTimer: Scheduled<Void>?
     private var linger: Duration = .zero
-    private var isHeldBack = false
-    private var isReading = true
-    var isDirty = false
+    @exclusivity(unchecked) private var isHeldBack = false
+    @exclusivity(unchecked) private var isReading = true
+    @exclusivity(unchecked) var isDirty = false
     /// Packets in `outgoing`, and how many of them the next write may wait for: twice as many with each write
     /// of one wake-up.
-    var outgoingCount = 0
-    var outgoingMax = Link.firstWrite
+    @exclusivity(unchecked) var outgoingCount = 0
+    @exclusivity(unchecked) var outgoingMax = Link.firstWrite
     /// The peer begins with the first of many packets while this side still makes the others.
     static let firstWrite = 8
-    private var isInputClosed = false
-    var lastUsedAt: Instant
-    private(set) var closedBecause: LinkMachine.CloseReason?
+    /// Bytes of memory for the next packets that a link keeps.
+    static let outgoingKept = 16 << 10
+    @exclusivity(unchecked) private var isInputClosed = false
+    @exclusivity(unchecked) var lastUsedAt: Instant
+    @exclusivity(unchecked) private(set) var closedBecause: LinkMachine.CloseReason?
     /// True where it was closed for the sake of another link.
     var gaveWay = false
-    private(set) var wasOpen = false
+    @exclusivity(unchecked) private(set) var wasOpen = false
     /// What the peer's hello says it can do.
-    private(set) var features: Hello.Features = []
+    @exclusivity(unchecked) private(set) var features: Hello.Features = []
     /// True where the end was not meant: nobody has said goodbye.
     var isLost: Bool { closedBecause == .dead || closedBecause == .failed || isInputClosed }
     /// True where a message that the peer may have taken can be sent to it again.
@@ -116,7 +118,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     /// The directory says that the peer is gone.
     var isPeerGone = false
     /// The peer neither serves nor hears the topic that this link is for.
-    var isForsaken = false
+    @exclusivity(unchecked) var isForsaken = false
     /// Nobody listens at the peer's address.
     var isRefused = false
     /// Nothing can be sent to the peer again: it is leaving, or who answers is not who was meant.
@@ -128,9 +130,9 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         }
     }
     /// The peer takes nothing new.
-    private(set) var isLeft = false
+    @exclusivity(unchecked) private(set) var isLeft = false
     /// Messages that the peer was let start, and whether it has said that it did.
-    var grants: [UInt64: Bool] = [:]
+    @exclusivity(unchecked) var grants: [UInt64: Bool] = [:]
     /// Messages of the peer that wait here until it lets them start.
     var claims: [UInt64: (claim: Claim, since: Instant)] = [:]
     var isWatchingClaims = false
@@ -156,9 +158,9 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
     /// True where nothing is expected either.
     var isIdle: Bool { isUnused && doorCount == 0 }
     /// Topics for which the peer turned messages away here, and will call.
-    var doorCount = 0
+    @exclusivity(unchecked) var doorCount = 0
     /// The carrier of what arrives here: the dialler's hello says what the link is for.
-    private(set) var carrier = Carrier.ephemeral
+    @exclusivity(unchecked) private(set) var carrier = Carrier.ephemeral
     /// True for an idle ephemeral link, which may be closed for the sake of another.
     var mayGiveWay: Bool {
         wasOpen && isUnused && isConnected && (key?.purpose ?? peerPurpose) == .ephemeral
@@ -186,7 +188,7 @@ package final class Link: ChannelInboundHandler, @unchecked Sendable {
         // It made room for another before it had begun.
         guard closedBecause == nil else { return context.close(promise: nil) }
         remote = context.remoteAddress?.ipAddress ?? (context.channel.isUnix ? "unix" : "")
-        outgoing = context.channel.allocator.buffer(capacity: 4096)
+        outgoing = Self.room(context)
         outgoing.write(.hello(own))
         machine.connected(now: owner.now)
         // Messages queued while dialling follow the hello in the same segment, the oldest first: those that

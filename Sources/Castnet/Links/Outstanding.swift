@@ -21,16 +21,16 @@ extension Unicast {
         let pinned: Member?
         let startedAt: Instant
         /// The policy's, or persistent for a topic that is promoted.
-        var carrier: Carrier
-        var member: Member?
-        var link: Link?
-        var attempts = Attempts()
+        @exclusivity(unchecked) var carrier: Carrier
+        @exclusivity(unchecked) var member: Member?
+        @exclusivity(unchecked) var link: Link?
+        @exclusivity(unchecked) var attempts = Attempts()
         /// The member that may have it, and gets it again until that is certain.
-        var replayTo: Member?
+        @exclusivity(unchecked) var replayTo: Member?
         /// When it went to `member`.
-        var sentAt: Instant
+        @exclusivity(unchecked) var sentAt: Instant
         /// True while it waits for room in `limits.pending-calls`.
-        var isParked = false
+        @exclusivity(unchecked) var isParked = false
         /// True where only a member with a free handler takes it.
         var isPrompt: Bool { message.route.balance == .capacity && pinned == nil }
         /// True where another member may get it as long as the first, which asks, has not started it.

@@ -15,47 +15,47 @@ package final class Unicast: @unchecked Sendable {
     let configuration: Configuration
     let counters: NodeCounters
     let log: Logger
-    private weak var memberSource: (any MemberSource)?
-    private weak var upper: (any UnicastSink)?
+    @exclusivity(unchecked) private weak var memberSource: (any MemberSource)?
+    @exclusivity(unchecked) private weak var upper: (any UnicastSink)?
     private let nobody: Nobody
     /// A connection may outlive the node by its last event: then nobody serves and nobody listens.
     var members: any MemberSource { memberSource ?? nobody }
     var sink: any UnicastSink { upper ?? nobody }
-    private(set) var now: Instant
+    @exclusivity(unchecked) private(set) var now: Instant
     var generator: SeededGenerator
     let helloDeadline: Duration
     let connector: any Connector
-    var outstanding: [UInt64: Outstanding] = [:]
-    private var nextID: UInt64 = 1
-    private var deadlines = DeadlineQueue()
-    private var deadlineTimer: (at: Instant, task: Scheduled<Void>)?
-    private var balancer: Balancer
+    @exclusivity(unchecked) var outstanding: [UInt64: Outstanding] = [:]
+    @exclusivity(unchecked) private var nextID: UInt64 = 1
+    @exclusivity(unchecked) private var deadlines = DeadlineQueue()
+    @exclusivity(unchecked) private var deadlineTimer: (at: Instant, task: Scheduled<Void>)?
+    @exclusivity(unchecked) private var balancer: Balancer
     /// Messages on their way to members, of topics that are not sent in turns.
-    private var outstandingPerMember: [NodeIdentity: Int] = [:]
+    @exclusivity(unchecked) private var outstandingPerMember: [NodeIdentity: Int] = [:]
     /// How often ephemeral topics are sent.
-    var hotTopics: HotTopics
+    @exclusivity(unchecked) var hotTopics: HotTopics
     var isCooling = false
     /// What the messages of persistent links are known by when they come again.
-    var memories: PeerMemories
+    @exclusivity(unchecked) var memories: PeerMemories
     /// How much members take of topics that are balanced by capacity.
     var capacity: CapacityBook
     /// Messages nobody serves yet, by topic, oldest first.
-    var unserved: [Topic: Deque<UInt64>] = [:]
+    @exclusivity(unchecked) var unserved: [Topic: Deque<UInt64>] = [:]
     /// Messages whose members all have their hands full, oldest first.
-    var crowded: [Target: Deque<UInt64>] = [:]
+    @exclusivity(unchecked) var crowded: [Target: Deque<UInt64>] = [:]
     /// Where messages were turned away, on which links their members will call, and how long those linger.
-    var doors: [Door: (linger: Duration, links: Set<UInt64>)] = [:]
+    @exclusivity(unchecked) var doors: [Door: (linger: Duration, links: Set<UInt64>)] = [:]
     /// Messages past `limits.pending-calls`, oldest first; may hold some that have ended.
     var parked = Deque<UInt64>()
     /// Messages to this node itself that found no room here, oldest first.
-    var ownWaiting: [Topic: [UInt64]] = [:]
+    @exclusivity(unchecked) var ownWaiting: [Topic: [UInt64]] = [:]
     var isMakingWay = false
-    var parkedCount = 0
+    @exclusivity(unchecked) var parkedCount = 0
     /// Every link by its number, dialled or accepted, connected or not yet.
-    var links: [UInt64: Link] = [:]
+    @exclusivity(unchecked) var links: [UInt64: Link] = [:]
     var nextLink: UInt64 = 1
     /// The links that take new messages.
-    var dialled: [Link.Key: Link] = [:]
+    @exclusivity(unchecked) var dialled: [Link.Key: Link] = [:]
     var dials: DialQueue
     var dialTimer: (at: Instant, task: Scheduled<Void>)?
     /// Connections that stand, and how many may.
@@ -65,22 +65,22 @@ package final class Unicast: @unchecked Sendable {
     var isAcceptingPaused = false
     var acceptedPerPeer: [String: Int] = [:]
     /// Bytes of large messages and replies that have not come whole.
-    var assembledBytes = 0
+    @exclusivity(unchecked) var assembledBytes = 0
     /// The number of the link by which each member asks for missing frames.
     var askingLinks: [NodeIdentity: UInt64] = [:]
     /// The numbers of the links on which peers last said something of the directory, and those to its seeds.
     var directoryLinks: [NodeIdentity: UInt64] = [:]
     var seedLinks: [HostPort: UInt64] = [:]
     /// Peers that were probed and have not been heard since.
-    private var doubted: Set<NodeIdentity> = []
-    private var dirty: [Link] = []
+    @exclusivity(unchecked) private var doubted: Set<NodeIdentity> = []
+    @exclusivity(unchecked) private var dirty: [Link] = []
     var pausedLinks: [Link] = []
     var listener: (any Channel)?
     var unixListener: (any Channel)?
     /// The path of this node's Unix-domain socket; nil: it has none.
     package internal(set) var unixPath: String?
     var isLeaving = false
-    var isClosing = false
+    @exclusivity(unchecked) var isClosing = false
 
     package init(
         loop: any EventLoop, identity: NodeIdentity, configuration: Configuration, counters: NodeCounters,
@@ -459,10 +459,13 @@ package final class Unicast: @unchecked Sendable {
 
     /// Writes out what was queued since the last call: once per batch, not per message.
     package func flushLinks() {
+        var links: [Link] = []
         while !dirty.isEmpty {
-            let links = dirty
-            dirty.removeAll(keepingCapacity: true)
+            // Both keep their room, so that no turn has to make its own.
+            swap(&links, &dirty)
             for link in links { link.flush() }
+            links.removeAll(keepingCapacity: true)
+            if dirty.isEmpty { swap(&links, &dirty) }
         }
     }
 }

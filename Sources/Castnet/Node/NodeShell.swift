@@ -410,16 +410,18 @@ extension NodeShell: MemberSource, UnicastSink {
     func members(serving topic: Topic) -> [Member] { directory?.members(serving: topic) ?? [] }
 
     func received(_ delivery: Delivery, settle: Settlement) -> Reception {
+        let listeners = registry.listeners(to: delivery.record.topic)
         if delivery.kind == .fanout {
             registry.spread(delivery, settle: settle)
         } else {
             // A cast that settles when it is received is answered as soon as its queue has it.
             let acknowledging = settle == .received && delivery.kind == .cast
-            guard registry.handle(delivery, acknowledging: acknowledging) else { return .turnedAway }
+            guard registry.handle(delivery, acknowledging: acknowledging, by: listeners) else {
+                return .turnedAway
+            }
         }
         // Other topics may be full: they hold back who sends them.
-        let waiting = registry.listeners(to: delivery.record.topic).backlogBytes
-        return waiting < configuration.limits.subscriptionBacklog ? .taken : .takenLast
+        return listeners.backlogBytes < configuration.limits.subscriptionBacklog ? .taken : .takenLast
     }
 
     func passed(_ topic: Topic, by sender: NodeIdentity) { registry.passed(topic, by: sender) }

@@ -46,8 +46,8 @@ extension Node {
 
     /// Serves a topic's calls and casts only: its fanouts are left to subscriptions, which take them in
     /// batches.
-    package func serve(
-        _ topic: Topic, unicastInline handler: @escaping @Sendable (Message) throws -> Response
+    package func serveUnicast(
+        _ topic: Topic, inline handler: @escaping @Sendable (Message) throws -> Response
     ) async throws {
         _ = try await serve(topic, nil, 1, .inline(handler), hearsFanouts: false)
     }

@@ -28,39 +28,31 @@ extension ByteBuffer {
         if length == 0 { return "" }
         if length > max { throw .tooLong }
         let bytes = try readBytes(length)
-        guard let text = String(validating: bytes.readableBytesView, as: UTF8.self) else { throw .text }
-        return text
+        guard let text = try? UTF8Span(validating: bytes.readableBytesUInt8Span) else { throw .text }
+        return String(copying: text)
     }
 
     /// Cuts a text that is too long, between two characters, so that it stays text.
     package mutating func writeShortText(_ text: String) {
-        if text.isEmpty {
-            writeInteger(UInt8(0))
-            return
-        }
         let bytes = Self.cut(text, max: 255)
         writeInteger(UInt8(bytes.utf8.count))
-        writeSubstring(bytes)
+        if !bytes.isEmpty { writeString(bytes) }
     }
 
     /// Cuts a text that is too long, between two characters, so that it stays text.
     package mutating func writeLongText(_ text: String, max: Int = Int(UInt16.max)) {
-        if text.isEmpty {
-            writeInteger(UInt16(0))
-            return
-        }
         let bytes = Self.cut(text, max: Swift.min(max, Int(UInt16.max)))
         writeInteger(UInt16(bytes.utf8.count))
-        writeSubstring(bytes)
+        if !bytes.isEmpty { writeString(bytes) }
     }
 
-    private static func cut(_ text: String, max: Int) -> Substring {
+    private static func cut(_ text: String, max: Int) -> String {
         let bytes = text.utf8
-        guard bytes.count > max else { return text[...] }
+        guard bytes.count > max else { return text }
         var end = bytes.index(bytes.startIndex, offsetBy: max)
         // A byte of the form 10xxxxxx continues a character.
         while end > bytes.startIndex, bytes[end] & 0xC0 == 0x80 { end = bytes.index(before: end) }
-        return text[..<end]
+        return String(text[..<end])
     }
 
     package mutating func readTopic() throws(WireError) -> Topic {

@@ -28,8 +28,8 @@ struct BenchListen: AsyncParsableCommand {
         let control = try Topic("\(topic).bench")
         try await node.serve(control, inline: { message in tally.answer(message) })
         // Fanouts are the subscription's; calls are echoed, casts taken.
-        try await node.serve(
-            topic, unicastInline: { message in message.kind == .call ? .reply(message.payload) : .done })
+        try await node.serveUnicast(
+            topic, inline: { message in message.kind == .call ? .reply(message.payload) : .done })
         let losses = Task { for await loss in node.losses() { tally.lost(Int(clamping: loss.count)) } }
         let reader = Task {
             var iterator = subscription.makeAsyncIterator()
