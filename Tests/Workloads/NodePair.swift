@@ -100,7 +100,7 @@ enum NodePair {
             try await near.fanout(topic, contentsOf: Array(repeating: payload, count: batch))
             sent += batch
             while arrived < sent, let batch = await iterator.nextBatch() {
-                batch.forEachPayload { _ in arrived += 1 }
+                batch.forEachBytes { _ in arrived += 1 }
             }
         }
         return arrived

@@ -10,7 +10,26 @@ public struct MessageBatch: Sequence, Sendable {
     /// How many messages the batch holds.
     public var count: Int { deliveries.reduce(0) { $0 + $1.record.count } }
 
-    /// Calls `body` with the payload bytes of every message, the fastest way through a batch.
+    /// Calls `body` with the bytes of every message, in order: the fastest way through a batch, as nothing is
+    /// copied or kept. The bytes cannot outlive the call.
+    public func forEachBytes(_ body: (RawSpan) throws -> Void) rethrows {
+        for delivery in deliveries {
+            let bytes = delivery.record.body.readableBytesSpan
+            guard delivery.record.isRun else {
+                try body(bytes)
+                continue
+            }
+            var start = 0
+            // The stream's decoder has checked every length.
+            while start + 2 <= bytes.byteCount {
+                let length = Int(bytes.bigEndian(at: start, as: UInt16.self))
+                try body(bytes.extracting(start + 2..<start + 2 + length))
+                start += 2 + length
+            }
+        }
+    }
+
+    /// Calls `body` with the payload of every message, in order; a payload shares the batch's memory.
     public func forEachPayload(_ body: (ByteBuffer) throws -> Void) rethrows {
         for delivery in deliveries {
             guard delivery.record.isRun else {

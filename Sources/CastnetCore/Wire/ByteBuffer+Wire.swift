@@ -119,7 +119,7 @@ extension OutputRawSpan {
 
 extension RawSpan {
     /// An integer as the wire has it; the caller has checked the length.
-    func bigEndian<Integer: FixedWidthInteger & BitwiseCopyable>(
+    package func bigEndian<Integer: FixedWidthInteger & BitwiseCopyable>(
         at offset: Int, as type: Integer.Type
     ) -> Integer {
         Integer(bigEndian: unsafeLoadUnaligned(fromByteOffset: offset, as: type))

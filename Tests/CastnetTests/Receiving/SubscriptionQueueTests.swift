@@ -57,3 +57,42 @@ import Testing
         #expect(await queue.take() == nil)
     }
 }
+
+@Suite struct MessageBatchTests {
+    private func batch() throws -> MessageBatch {
+        let topic = try Topic("news")
+        let sender = NodeIdentity(name: "far", incarnation: Incarnation(1))
+        var run = ByteBuffer()
+        for text in ["one", "", "three"] {
+            run.writeInteger(UInt16(text.utf8.count))
+            run.writeString(text)
+        }
+        let records = [
+            InboundRecord(
+                topic: topic, from: sender, firstSequence: 1, sentAtMicroseconds: 0, count: 3, body: run,
+                isRun: true),
+            InboundRecord(
+                topic: topic, from: sender, firstSequence: 4, sentAtMicroseconds: 0,
+                body: ByteBuffer(string: "alone")),
+        ]
+        return MessageBatch(records.map { Delivery($0, kind: .fanout, carrier: .multicast) })
+    }
+
+    @Test func everyWayThroughABatchMeetsTheSameMessages() throws {
+        let batch = try batch()
+        let wanted = ["one", "", "three", "alone"]
+        #expect(batch.count == 4)
+        #expect(batch.map { String(buffer: $0.payload) } == wanted)
+        var payloads: [String] = []
+        batch.forEachPayload { payloads.append(String(buffer: $0)) }
+        #expect(payloads == wanted)
+        var bytes: [String] = []
+        batch.forEachBytes { span in
+            bytes.append(
+                String(
+                    decoding: span.byteOffsets.map { span.unsafeLoad(fromByteOffset: $0, as: UInt8.self) },
+                    as: UTF8.self))
+        }
+        #expect(bytes == wanted)
+    }
+}

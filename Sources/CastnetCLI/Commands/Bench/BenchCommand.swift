@@ -90,6 +90,7 @@ struct BenchReport: Codable, Sendable {
     var last_s = 0.0
     /// Latencies in seconds of every so many messages.
     var latencies: [Double] = []
+    /// A power of two.
     var samples_one_in = 1
     var cpu_s = 0.0
     var rss_max_bytes = 0
@@ -100,10 +101,10 @@ struct BenchReport: Codable, Sendable {
     static let unstamped: UInt64 = 0
 
     /// Takes the latency of a message that carries its time of sending. Of very many, every second one goes.
-    mutating func sample(_ payload: ByteBuffer, now: Double) {
-        guard let sentAt = payload.getInteger(at: payload.readerIndex, as: UInt64.self),
-            sentAt != Self.unstamped
-        else { return }
+    mutating func sample(_ payload: RawSpan, now: Double) {
+        guard payload.byteCount >= 8 else { return }
+        let sentAt = payload.bigEndian(at: 0, as: UInt64.self)
+        guard sentAt != Self.unstamped else { return }
         latencies.append(max(0, now - Double(sentAt) / 1e6))
         guard latencies.count == Self.samplesMax else { return }
         latencies = stride(from: 0, to: latencies.count, by: 2).map { latencies[$0] }

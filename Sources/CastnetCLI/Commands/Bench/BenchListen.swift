@@ -67,10 +67,10 @@ final class BenchTally: Sendable {
         let now = ProcessFacts.now
         state.withLock { state in
             state.last_s = now
-            batch.forEachPayload { payload in
-                if state.messages % state.samples_one_in == 0 { state.sample(payload, now: now) }
+            batch.forEachBytes { payload in
+                if state.messages & (state.samples_one_in - 1) == 0 { state.sample(payload, now: now) }
                 state.messages += 1
-                state.bytes += payload.readableBytes
+                state.bytes += payload.byteCount
             }
         }
     }
