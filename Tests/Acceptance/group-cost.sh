@@ -7,33 +7,14 @@ in_lab
 seconds=5
 ((QUICK)) && seconds=2
 memory=$((512 << 20))
-cat >"$WORK/cost.yaml" <<YAML
-node:      {interface: eth0, cluster: cost}
-channels:  {bulk: {group: 239.192.9.7, port: 7660}}
-policies:
-  - {match: "cost", kinds: [fanout], carrier: multicast, channel: bulk, fallback: none}
-  - {match: "**", carrier: persistent}
-limits:    {memory: 512MiB, message: 64MiB}
-YAML
+fanout_config 'limits:    {memory: 512MiB, message: 64MiB}'
 
 pids=()
-# members FIRST LAST: listeners with these numbers, on four hosts in turn.
-members() {
-    local number
-    for ((number = $1; number <= $2; number++)); do
-        start "h$((2 + number % 4))" "m$number" "$CASTNET" bench listen "$WORK/cost.yaml" cost \
-            --name "m$number" --json --log-level error
-    done
-}
-fan_out() {
-    on h1 "$CASTNET" bench fanout "$WORK/cost.yaml" cost --name sender --json --log-level error "$@"
-}
-
 "$CASTNET" lab up --hosts 5 --offload on --json >/dev/null || { fail "no lab"; finish; }
 sizes=()
 known=0
 for count in 1 8 24; do
-    members $((known + 1)) "$count"
+    listeners $((known + 1)) "$count" 4
     known=$count
     result=$(fan_out --size 64KiB --rate 100 --seconds "$seconds" --members "$count")
     echo "$result" | jq -c '. + {case: "\(.members) members"}'
@@ -47,7 +28,7 @@ check_json "the sender's bytes are within 10 % for 1, 8 and 24 members" "$line" 
 stop "${pids[@]}"
 
 pids=()
-members 1 8
+listeners 1 8 4
 result=$(fan_out --size 64MiB --rate 1 --seconds 1 --members 8)
 echo "$result" | jq -c '. + {case: "64 MiB to 8 members"}'
 check_json "64 MiB reach 8 members" "$result" '.members == 8 and .lost == 0 and .sent >= 1'

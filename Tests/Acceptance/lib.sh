@@ -114,3 +114,27 @@ stop() {
     kill -TERM "$@" 2>/dev/null
     wait "$@" 2>/dev/null
 }
+
+# fanout_config [LINE]: what the next three use; LINE is one more of the configuration.
+fanout_config() {
+    cat >"$WORK/fanout.yaml" <<YAML
+node:      {interface: eth0, cluster: fanout}
+channels:  {bulk: {group: 239.192.9.7, port: 7660}}
+policies:
+  - {match: "bench", kinds: [fanout], carrier: multicast, channel: bulk, fallback: none}
+  - {match: "**", carrier: persistent}
+${1:-}
+YAML
+}
+# listeners FIRST LAST HOSTS: listeners with these numbers, on h2 and the hosts after it in turn.
+listeners() {
+    local number
+    for ((number = $1; number <= $2; number++)); do
+        start "h$((2 + (number - 1) % $3))" "m$number" "$CASTNET" bench listen "$WORK/fanout.yaml" bench \
+            --name "m$number" --json --log-level error
+    done
+}
+# fan_out OPTIONS…: a line of figures.
+fan_out() {
+    on h1 "$CASTNET" bench fanout "$WORK/fanout.yaml" bench --name sender --json --log-level error "$@"
+}
