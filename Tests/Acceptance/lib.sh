@@ -115,7 +115,7 @@ stop() {
     wait "$@" 2>/dev/null
 }
 
-# fanout_config [LINE]: what the next three use; LINE is one more of the configuration.
+# fanout_config [LINE]: what the next two use; LINE is one more of the configuration.
 fanout_config() {
     cat >"$WORK/fanout.yaml" <<YAML
 node:      {interface: eth0, cluster: fanout}

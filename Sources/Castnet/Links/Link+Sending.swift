@@ -215,19 +215,19 @@ extension Link {
         guard isConnected, let context else { return written() }
         lastUsedAt = owner.now
         outgoing.write(.repair(packet))
-        let bytes = outgoing
-        outgoing = Self.room(context)
         let promise = context.eventLoop.makePromise(of: Void.self)
         promise.futureResult.whenComplete { _ in written() }
-        context.writeAndFlush(wrapOutboundOut(bytes), promise: promise)
+        context.writeAndFlush(wrapOutboundOut(takeOutgoing(context)), promise: promise)
     }
 
     func send(_ packet: Packet) {
         guard isConnected else { return }
         outgoing.write(packet)
         outgoingCount += 1
-        if outgoingCount >= outgoingMax || outgoing.readableBytes > 64 << 10 {
-            outgoingMax *= 2
+        if outgoingCount >= outgoingMax {
+            outgoingMax = outgoingCount * 2
+            writeOut()
+        } else if outgoing.readableBytes > 64 << 10 {
             writeOut()
         }
         if !isDirty {
@@ -271,11 +271,15 @@ extension Link {
         context.channel.allocator.buffer(capacity: 4096)
     }
 
-    func write() {
-        guard let context, outgoing.readableBytes > 0 else { return }
+    private func takeOutgoing(_ context: ChannelHandlerContext) -> ByteBuffer {
         let bytes = outgoing
         outgoingCount = 0
         outgoing = Self.room(context)
-        context.write(wrapOutboundOut(bytes), promise: nil)
+        return bytes
+    }
+
+    private func write() {
+        guard let context, outgoing.readableBytes > 0 else { return }
+        context.write(wrapOutboundOut(takeOutgoing(context)), promise: nil)
     }
 }

@@ -20,11 +20,13 @@ public struct MessageBatch: Sequence, Sendable {
                 continue
             }
             var start = 0
-            // The stream's decoder has checked every length.
+            // The stream's decoder has checked every length, so a short body can only mean a bug: it ends
+            // the run.
             while start + 2 <= bytes.byteCount {
-                let length = Int(bytes.bigEndian(at: start, as: UInt16.self))
-                try body(bytes.extracting(start + 2..<start + 2 + length))
-                start += 2 + length
+                let end = start + 2 + Int(bytes.bigEndian(at: start, as: UInt16.self))
+                guard end <= bytes.byteCount else { break }
+                try body(bytes.extracting(start + 2..<end))
+                start = end
             }
         }
     }

@@ -150,14 +150,9 @@ package final class Registry: Sendable {
         }
     }
 
-    /// Gives a call or a cast to the handler that serves its topic (under the server name it asks for);
+    /// Gives a call or a cast to the listener that serves its topic (under the server name it asks for);
     /// `acknowledging` answers it as soon as the handler's queue has it. False: there is no room for it.
-    package func handle(_ delivery: Delivery, acknowledging: Bool = false) -> Bool {
-        handle(delivery, acknowledging: acknowledging, by: listeners(to: delivery.record.topic))
-    }
-
-    /// The same for who knows the topic's listeners.
-    func handle(_ delivery: Delivery, acknowledging: Bool, by listeners: Listeners) -> Bool {
+    package func handle(_ delivery: Delivery, acknowledging: Bool, by listeners: Listeners) -> Bool {
         let server = delivery.server
         guard let one = listeners.served.first(where: { server == nil || $0.server == server }) else {
             delivery.answer?.give(Answer(.released, why: "\(delivery.record.topic) is not served here"))

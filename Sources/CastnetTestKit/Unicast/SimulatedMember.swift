@@ -98,7 +98,8 @@ final class SimulatedMember: MemberSource, MessageSink, @unchecked Sendable {
 
     func received(_ delivery: Delivery, settle: Settlement) -> Reception {
         let acknowledging = settle == .received && delivery.kind == .cast
-        return registry.handle(delivery, acknowledging: acknowledging) ? .taken : .turnedAway
+        let listeners = registry.listeners(to: delivery.record.topic)
+        return registry.handle(delivery, acknowledging: acknowledging, by: listeners) ? .taken : .turnedAway
     }
 
     func passed(_ topic: Topic, by sender: NodeIdentity) { registry.passed(topic, by: sender) }

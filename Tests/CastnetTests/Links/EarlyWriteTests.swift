@@ -36,11 +36,12 @@ import Testing
         func received(_ delivery: Delivery, settle: Settlement) -> Reception { .taken }
         func ended(copy: SendResult, receipt: UInt64?, member: NodeIdentity, bytes: Int) {}
 
-        func send(_ count: Int) throws {
+        func send(_ count: Int, bytes: Int = 1) throws {
             let message = OutboundMessage(
                 kind: .call, topic: try Topic("work"), sequence: 1, sentAtMicroseconds: 0,
                 deadline: MonotonicClock.now(of: loop) + .seconds(30), settle: .processed,
-                payload: ByteBuffer(string: "x"), route: Route(carrier: .persistent), mandatory: false)
+                payload: ByteBuffer(repeating: 1, count: bytes), route: Route(carrier: .persistent),
+                mandatory: false)
             for _ in 0..<count { unicast.send(message, completion: .copy(receipt: nil, far.identity)) }
         }
 
@@ -83,6 +84,13 @@ import Testing
         #expect(try dialler.writes() == [8, 16, 32])
         dialler.unicast.flushLinks()
         #expect(try dialler.writes() == [14])
+    }
+
+    @Test func largeOnesLeaveOneByOneHoweverManyThereAre() throws {
+        let dialler = try Dialler()
+        try dialler.open()
+        try dialler.send(100, bytes: Packet.chunkBytes)
+        #expect(try dialler.writes() == Array(repeating: 1, count: 100))
     }
 
     @Test func fewLeaveTogether() throws {

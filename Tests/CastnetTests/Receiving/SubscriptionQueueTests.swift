@@ -95,4 +95,15 @@ import Testing
         }
         #expect(bytes == wanted)
     }
+
+    @Test func aRunThatIsCutShortEndsWhereItIsCut() throws {
+        let record = InboundRecord(
+            topic: try Topic("news"), from: NodeIdentity(name: "far", incarnation: Incarnation(1)),
+            firstSequence: 1, sentAtMicroseconds: 0, count: 2, body: ByteBuffer(bytes: [0, 1, 7, 0, 9, 1]),
+            isRun: true)
+        let batch = MessageBatch([Delivery(record, kind: .fanout, carrier: .multicast)])
+        var lengths: [Int] = []
+        batch.forEachBytes { lengths.append($0.byteCount) }
+        #expect(lengths == [1])
+    }
 }
